@@ -1,0 +1,378 @@
+"""The command line: parse, call one function, print.
+
+Nothing that takes long to import is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from dsr_deploy import __version__, config, run_directory
+from dsr_deploy.errors import UserError
+from dsr_deploy.run_directory import RunDirectory
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells give it."""
+
+
+class Stages(click.Group):
+    """Lists its commands in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of their definition."""
+        return list(self.commands)
+
+
+@click.group(
+    cls=Stages,
+    invoke_without_command=True,
+    epilog="\b\nExample:\n"
+    "  dsr-deploy train\n"
+    "  dsr-deploy quantize --bits 4\n"
+    "  dsr-deploy export --target loihi\n"
+    "  dsr-deploy simulate --report sparsity",
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="dsr-deploy")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Train a spiking network with DSR and take it to a neuromorphic chip without loss.
+
+    Each command reads what the one before wrote, from the newest run in ./runs unless --run names
+    another. With no options at all they train a small network on handwritten digits.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def _common(command: Command) -> Command:
+    """Give a command the options that all have."""
+    run = click.option(
+        "--run", "directory", type=click.Path(path_type=Path), metavar="DIR",
+        help="Directory of the run.  [default: runs/latest, the newest]",
+    )  # fmt: skip
+    as_json = click.option(
+        "--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else."
+    )
+    return run(as_json(command))
+
+
+def _training_options(command: Command) -> Command:
+    """Give a command an option for every value of :class:`dsr_deploy.config.Config`."""
+    option = click.option
+    options = [
+        option("--dataset", type=click.Choice(config.DATASETS), help="[default: digits]"),
+        option("--data-dir", type=click.Path(path_type=Path), metavar="DIR",
+               help="Where its files are, or are downloaded to; digits needs none."),
+        option("--image-size", type=int, help="Side in pixels; for imagenet and imagefolder."),
+        option("--arch", metavar="NAME",
+               help="resnet-tiny, resnet18, resnet20, -32, -44, -56, -110 or vgg11."),
+        option("--neuron", type=click.Choice(get_args(config.NeuronName)),
+               help="Neurons that integrate, or integrate and leak.  [default: if]"),
+        option("-T", "--timesteps", type=int, help="How many steps a sample is shown."),
+        option("--epochs", type=int, help="Passes over the training data."),
+        option("--batch-size", type=int, help="Samples per training step, of all processes."),
+        option("--optimizer", type=click.Choice(get_args(config.OptimizerName))),
+        option("--lr", type=float, help="Learning rate; falls as a cosine to 0."),
+        option("--momentum", type=float, help="Of SGD."),
+        option("--weight-decay", type=float, help="Of the weights alone."),
+        option("--warmup-epochs", type=int, help="Epochs in which the learning rate rises."),
+        option("--v-threshold", type=float, help="Initial Vth; left out, the data decide."),
+        option("--v-threshold-min", type=float, help="Lower bound of the trained Vth."),
+        option("--alpha", type=float, help="A neuron fires at alpha * Vth."),
+        option("--tau", type=float, help="Time constant of LIF neurons."),
+        option("--dt", type=float, help="Length of a timestep, in the unit of --tau."),
+        option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N."),
+        option("--precision", type=click.Choice(get_args(config.PrecisionName)),
+               help="Of the convolutions in training."),
+        option("--seed", type=int, help="Makes a run repeatable.  [default: 0]"),
+    ]  # fmt: skip
+    for add in reversed(options):
+        command = add(command)
+    return command
+
+
+@cli.command(
+    epilog="\b\n"
+    "Example, the paper's CIFAR-10 setting with IF neurons at 20 timesteps:\n"
+    "  dsr-deploy train --preset cifar10-if-t20 --data-dir data\n"
+    "Several processes:\n"
+    "  torchrun --no-python --nproc-per-node 2 dsr-deploy train --run runs/two"
+)
+@click.option(
+    "--preset", metavar="NAME",
+    help="A setting of the paper, Tables S2 and S3, such as cifar10-if-t20 or cifar100-lif-t5; "
+    "other options override its values.",
+)  # fmt: skip
+@_training_options
+@click.option("--resume", is_flag=True, help="Continue the run, with its own settings.")
+@click.option("--print-config", is_flag=True, help="Show every resolved value and stop.")
+@_common
+def train(
+    directory: Path | None,
+    as_json: bool,
+    preset: str | None,
+    resume: bool,
+    print_config: bool,
+    **chosen: Any,
+) -> None:
+    """Train a spiking network.
+
+    Reads a data set (digits comes along, the others: --dataset and --data-dir). Writes a new run
+    directory, runs/<name>: config.json, checkpoint/, metrics.jsonl and tensorboard/. Stopped at
+    any moment, it continues with --resume.
+    """
+    from dsr_deploy import summaries
+
+    if chosen["data_dir"] is not None:
+        # A later stage may be started elsewhere.
+        chosen["data_dir"] = str(chosen["data_dir"].expanduser().resolve())
+    if resume:
+        run = run_directory.find(directory)
+        settings = config.read(run.config)
+        _refuse_changes(run, settings, preset, chosen)
+    else:
+        settings = config.resolve(preset, **chosen)
+    if print_config:
+        _print(as_json, settings, summaries.configuration(settings))
+        return
+    first = int(os.environ.get("RANK", "0")) == 0
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and directory is None:
+        raise UserError("several processes train one network: name its directory with --run DIR")
+    place = directory or run_directory.RUNS
+    new = [path for path in (place, *place.parents) if not path.exists()]
+    if not resume and (first or directory is None):
+        name = f"{settings.dataset}-{settings.arch}-{settings.neuron}-t{settings.timesteps}"
+        run = run_directory.create(directory, name)
+    elif directory is not None:
+        run = RunDirectory(directory)
+    try:
+        _train(run, settings, resume, first)
+    finally:
+        if first and run.config.exists():
+            run_directory.point_latest(run)
+        elif first:
+            _discard(run.path, *new)
+    if first:
+        result, text = summaries.trained(run, settings)
+        _print(as_json, result, text)
+
+
+def _train(run: RunDirectory, settings: config.Config, resume: bool, first: bool) -> None:
+    from dsr_deploy.progress import Silent
+    from dsr_deploy.terminal import Terminal
+    from dsr_deploy.train import train
+
+    train(settings, run, resume=resume, progress=Terminal() if first else Silent())
+
+
+def _discard(*directories: Path) -> None:
+    """Remove directories that were made for a training that could not begin, if they are empty."""
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+def _refuse_changes(
+    run: RunDirectory, settings: config.Config, preset: str | None, chosen: dict[str, Any]
+) -> None:
+    """Raise UserError if a resumed run was asked to become another."""
+    asked = config.resolve(preset, **chosen).__dict__ if preset else chosen
+    for name, value in asked.items():
+        if value is not None and value != getattr(settings, name):
+            raise UserError(
+                f"{run.path}: the run was started with {name} {getattr(settings, name)}, not "
+                f"{value}; leave the option out to continue it, or train anew without --resume"
+            )
+
+
+@cli.command(
+    epilog="\b\n"
+    "Example, rounding to 8 bits without fine-tuning:\n"
+    "  dsr-deploy quantize --bits 8 --epochs 0"
+)
+@click.option("--bits", type=int, default=4, show_default=True,
+              help="Width of a weight with its sign, 2 to 8.")  # fmt: skip
+@click.option("--epochs", type=int, help="Of fine-tuning; 0 only rounds.")
+@click.option("--lr", type=float, help="Learning rate of fine-tuning.")
+@click.option("--batch-size", type=int, help="Samples per step.  [default: as in training]")
+@click.option("--granularity", type=click.Choice(["channel", "layer"]),
+              help="What shares a scale.  [default: channel]")  # fmt: skip
+@click.option("--wide-ends", is_flag=True, default=None, help="8 bits in first and last layer.")
+@click.option("--seed", type=int, help="[default: 0]")
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
+@_common
+def quantize(directory: Path | None, as_json: bool, **chosen: Any) -> None:
+    """Turn the network's numbers into small whole numbers.
+
+    Reads the run's best checkpoint and its data set. Fine-tunes in the chip's own arithmetic and
+    writes quantized-<bits>/: network.safetensors, and row.json with the accuracies (Table S4).
+    """
+    from dsr_deploy import summaries
+    from dsr_deploy.quantize import QuantizeConfig
+    from dsr_deploy.quantize import quantize as quantize_run
+    from dsr_deploy.terminal import Terminal
+
+    given = {name: value for name, value in chosen.items() if value is not None}
+    settings = QuantizeConfig(**given)
+    run = run_directory.find(directory)
+    row = quantize_run(run, settings, progress=Terminal())
+    _print(as_json, row, summaries.quantized(run, row))
+
+
+@cli.command(
+    epilog="\b\nExample, the 8-bit network as ONNX:\n  dsr-deploy export --target onnx --bits 8"
+)
+@click.option("--target", type=click.Choice(["loihi", "onnx", "nir"]), default="loihi",
+              show_default=True, help="The integer network's own file, or an exchange format.",
+)  # fmt: skip
+@click.option("--bits", type=int, help="Which quantized network.  [default: the newest]")
+@_common
+def export(directory: Path | None, as_json: bool, target: str, bits: int | None) -> None:
+    """Write the quantized network for a chip or another tool.
+
+    Reads quantized-<bits>/network.safetensors. Writes export/<target>/: the network's file and
+    manifest.json.
+    """
+    from dsr_deploy import summaries
+    from dsr_deploy.export import export as export_run
+
+    run = run_directory.find(directory)
+    summary = export_run(run, target, bits)
+    _print(as_json, summary, summaries.exported(run, target, summary))
+
+
+@cli.command(
+    epilog="\b\n"
+    "Example, 100 test samples and all that was found:\n"
+    "  dsr-deploy simulate --samples 100 --report all"
+)
+@click.option("--report", "part", type=click.Choice(["sparsity", "energy", "all"]), default="all",
+              show_default=True, help="What to print; everything is written.")  # fmt: skip
+@click.option("--samples", type=int, help="How many, spread over the test set.  [default: all]")
+@click.option("--threads", type=int, help="Samples at a time.  [default: a thread per core]")
+@_common
+def simulate(
+    directory: Path | None, as_json: bool, part: str, samples: int | None, threads: int | None
+) -> None:
+    """Run the exported network event by event, on integers alone.
+
+    Reads export/loihi/network.safetensors and the run's data set. Compares every prediction with
+    the quantized network's, counts spikes and synaptic operations, estimates energy, and writes
+    reports/: simulate.json, sparsity.{csv,json,png,svg} and energy.{csv,json}.
+    """
+    from dsr_deploy import summaries
+    from dsr_deploy.simulate import simulate as simulate_run
+    from dsr_deploy.terminal import Terminal
+
+    run = run_directory.find(directory)
+    report = simulate_run(run, samples, threads=threads, progress=Terminal())
+    _print(as_json, report, summaries.simulated(run, report, part))
+
+
+@cli.command(
+    epilog="\b\n"
+    "Example, two engines on 100 samples:\n"
+    "  dsr-deploy verify --engines event,reference --samples 100"
+)
+@click.option("--engines", metavar="NAMES",
+              help="torch, event, reference, onnx, lava.  [default: all but lava]")  # fmt: skip
+@click.option("--samples", type=int, default=20, show_default=True,
+              help="How many, spread over the test set.")  # fmt: skip
+@_common
+def verify(directory: Path | None, as_json: bool, engines: str | None, samples: int) -> None:
+    """Prove that all engines give the same spikes.
+
+    Reads export/loihi/network.safetensors and the run's data set, and runs the same samples through
+    the quantized torch model, the event-driven simulator, a plain reference and others. Writes
+    nothing. Names the first spike that differs, with exit code 1.
+    """
+    from dsr_deploy import summaries
+    from dsr_deploy.terminal import Terminal
+    from dsr_deploy.verify import DEFAULT_ENGINES
+    from dsr_deploy.verify import verify as verify_run
+
+    run = run_directory.find(directory)
+    names: tuple[str, ...] = DEFAULT_ENGINES
+    if engines is not None:
+        names = tuple(name.strip() for name in engines.split(","))
+    verification = verify_run(run, names, samples, progress=Terminal())
+    _print(as_json, verification, summaries.verified(verification))
+    if not verification.agreed:
+        raise UserError(summaries.disagreement(verification))
+
+
+@cli.command(epilog="\b\nExample:\n  dsr-deploy report --run runs/digits-resnet-tiny-if-t8")
+@_common
+def report(directory: Path | None, as_json: bool) -> None:
+    """Put all that was found into one page.
+
+    Reads the whole run. Writes reports/report.html, one file with its plots inside, which a browser
+    opens without a network.
+    """
+    from dsr_deploy import summaries
+    from dsr_deploy.report import report as report_run
+
+    run = run_directory.find(directory)
+    path = report_run(run)
+    _print(as_json, {"report": str(path)}, summaries.reported(path))
+
+
+def _print(as_json: bool, result: Any, text: str) -> None:
+    from dsr_deploy import summaries
+
+    click.echo(summaries.to_json(result) if as_json else text)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; return its exit code: 0 done, 1 refused or failed, 2 wrongly called."""
+    try:
+        code = cli.main(list(arguments), prog_name="dsr-deploy", standalone_mode=False)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "dsr-deploy"
+        message = " ".join(error.format_message().split()).rstrip(".")
+        return _fail(f"{message}; see `{command} --help`", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("stopped; `dsr-deploy train --resume` continues a training", STOPPED)
+    except Exception as error:
+        if not _is_users(error):
+            raise
+        return _fail(str(error), 1)
+    return code if isinstance(code, int) else 0
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether the error says what a user can put right; anything else is a bug of ours."""
+    if isinstance(error, UserError):
+        return True
+    from dsr_deploy.data import DataError
+    from dsr_deploy.hardware.network import NetworkError
+    from dsr_deploy.models.topology import TopologyError
+
+    return isinstance(error, DataError | NetworkError | TopologyError)
+
+
+def _fail(message: str, code: int) -> int:
+    rank = os.environ.get("RANK", "0")
+    who = "" if rank == "0" else f" (process {rank})"
+    click.echo(f"error{who}: {message}", err=True)
+    return code
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    # Before anything imports torch: on a shared machine, threads that spin while they wait for
+    # each other make training ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,241 @@
+"""Everything that decides a training run, and the paper's presets (Tables S2 and S3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from dsr_deploy import files
+from dsr_deploy.errors import UserError
+
+DatasetName = Literal["digits", "cifar10", "cifar100", "imagenet", "imagefolder", "cifar10-dvs"]
+NeuronName = Literal["if", "lif"]
+OptimizerName = Literal["sgd", "adam"]
+PrecisionName = Literal["auto", "fp32", "bf16"]
+
+DATASETS: Final[tuple[str, ...]] = get_args(DatasetName)
+TABLE_TIMESTEPS: Final = (5, 10, 15, 20)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The resolved configuration of a training run.
+
+    Attributes
+    ----------
+    dataset, data_dir : which images, and where they lie or are downloaded to
+    image_size : side in pixels; None for the data set's own
+    arch : see :data:`dsr_deploy.models.architectures.ARCHITECTURES`
+    neuron, timesteps : kind of all neurons, and T
+    v_threshold : initial Vth; None chooses each layer's from the first batch
+    v_threshold_min, alpha, tau, dt : see :class:`dsr_deploy.models.neuron.Neuron`
+    epochs, batch_size, optimizer, lr, momentum, weight_decay : the training;
+        the learning rate rises linearly for ``warmup_epochs``, then falls as a cosine to 0
+    precision : of the convolutions; "auto" is bf16 where the processor computes in it
+    """
+
+    dataset: DatasetName
+    arch: str
+    neuron: NeuronName
+    timesteps: int
+    v_threshold: float | None
+    v_threshold_min: float
+    alpha: float
+    tau: float
+    dt: float
+    epochs: int
+    batch_size: int
+    optimizer: OptimizerName
+    lr: float
+    momentum: float
+    weight_decay: float
+    warmup_epochs: int
+    data_dir: str | None = None
+    image_size: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: PrecisionName = "auto"
+
+    def __post_init__(self) -> None:
+        choices = {
+            "dataset": DATASETS,
+            "neuron": get_args(NeuronName),
+            "optimizer": get_args(OptimizerName),
+            "precision": get_args(PrecisionName),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UserError(f"{name} {getattr(self, name)!r}; known are {', '.join(known)}")
+        whole = {
+            "timesteps": (1, 1024),
+            "epochs": (1, 100_000),
+            "batch_size": (2, 1 << 20),
+            "warmup_epochs": (0, 100_000),
+            "seed": (0, 2**31 - 1),
+        }
+        for name, (low, high) in whole.items():
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"{name} {getattr(self, name)}; {low} to {high} are possible")
+        if self.image_size is not None and not 8 <= self.image_size <= 1024:
+            raise UserError(f"image_size {self.image_size}; 8 to 1024 are possible")
+        for name in ("v_threshold_min", "tau", "dt", "lr"):
+            _check_positive(name, getattr(self, name))
+        if self.v_threshold is not None:
+            _check_positive("v_threshold", self.v_threshold)
+            if self.v_threshold < self.v_threshold_min:
+                raise UserError(
+                    f"v_threshold {self.v_threshold} lies below its lower bound "
+                    f"v_threshold_min {self.v_threshold_min}; raise one or lower the other"
+                )
+        if not 0 < self.alpha <= 1:
+            raise UserError(f"alpha {self.alpha}; it lies above 0 and is at most 1")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"momentum {self.momentum}; it is at least 0 and below 1")
+        if not 0 <= self.weight_decay < 1:
+            raise UserError(f"weight_decay {self.weight_decay}; it is at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class LifRow:
+    """A row of Table S2."""
+
+    v_threshold: float
+    v_threshold_min: float
+    dt: float
+    alpha: float
+
+
+# Table S2, by timesteps.
+LIF_ROWS: Final = {
+    20: LifRow(v_threshold=0.3, v_threshold_min=0.0005, dt=0.05, alpha=0.3),
+    15: LifRow(v_threshold=0.3, v_threshold_min=0.0005, dt=0.05, alpha=0.4),
+    10: LifRow(v_threshold=0.3, v_threshold_min=0.0005, dt=0.05, alpha=0.4),
+    5: LifRow(v_threshold=0.6, v_threshold_min=0.001, dt=0.1, alpha=0.5),
+}
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """A row of Table S3, with the network the paper trains on that data set."""
+
+    arch: str
+    optimizer: OptimizerName
+    epochs: int
+    lr: float
+    batch_size: int
+
+
+# Table S3, by data set.
+TRAINING_ROWS: Final[dict[str, TrainingRow]] = {
+    "cifar10": TrainingRow("resnet18", "sgd", epochs=200, lr=0.1, batch_size=128),
+    "cifar100": TrainingRow("resnet18", "sgd", epochs=200, lr=0.1, batch_size=128),
+    "imagenet": TrainingRow("resnet18", "adam", epochs=90, lr=0.001, batch_size=144),
+    "cifar10-dvs": TrainingRow("vgg11", "sgd", epochs=300, lr=0.05, batch_size=128),
+}
+
+# Not the paper's: what the data sets without a row in Table S3 begin with.
+DEFAULT_ROWS: Final[dict[str, TrainingRow]] = {
+    "digits": TrainingRow("resnet-tiny", "sgd", epochs=15, lr=0.1, batch_size=64),
+    "imagefolder": TrainingRow("resnet20", "sgd", epochs=30, lr=0.1, batch_size=64),
+}
+
+
+def presets() -> tuple[str, ...]:
+    """Return the names of the paper's settings, ``<dataset>-<neuron>-t<timesteps>``."""
+    names = []
+    for dataset in TRAINING_ROWS:
+        steps = (20,) if dataset == "cifar10-dvs" else TABLE_TIMESTEPS
+        names += [f"{dataset}-{neuron}-t{t}" for neuron in get_args(NeuronName) for t in steps]
+    return tuple(names)
+
+
+def resolve(preset: str | None = None, **chosen: Any) -> Config:
+    """Return the configuration that a preset, the data set's defaults and ``chosen`` give.
+
+    Values that are None in ``chosen`` count as not given.
+
+    Raises
+    ------
+    UserError
+        If the preset is unknown, or a value is out of range.
+    """
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if preset is not None:
+        if preset not in presets():
+            raise UserError(f"preset {preset!r}; known are {', '.join(presets())}")
+        dataset, neuron, steps = preset.rsplit("-", 2)
+        given = {"dataset": dataset, "neuron": neuron, "timesteps": int(steps[1:])} | given
+    dataset = given.get("dataset", "digits")
+    if dataset not in DATASETS:
+        raise UserError(f"dataset {dataset!r}; known are {', '.join(DATASETS)}")
+    neuron = given.get("neuron", "if")
+    timesteps = int(given.get("timesteps", {"digits": 8, "cifar10-dvs": 20}.get(dataset, 4)))
+    values = (
+        {"dataset": dataset, "neuron": neuron, "timesteps": timesteps}
+        | _training_defaults(dataset, timesteps)
+        | _neuron_defaults(neuron, timesteps, paper=preset is not None)
+        | given
+    )
+    return Config(**values)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """Return the configuration that :func:`dataclasses.asdict` made ``values`` of."""
+    known = {field.name for field in dataclasses.fields(Config)}
+    if set(values) != known:
+        odd = sorted(set(values) ^ known)
+        raise UserError(f"the configuration has missing or unknown entries: {', '.join(odd)}")
+    try:
+        return Config(**values)
+    except TypeError as error:
+        raise UserError(f"the configuration has a value of a wrong type: {error}") from None
+
+
+def read(path: Path) -> Config:
+    """Return the configuration that a run's config.json holds.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged.
+    """
+    stored = files.read_json(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
+        raise UserError(f"{path}: not the configuration of a run; train again")
+    return from_dict(stored["config"])
+
+
+def _training_defaults(dataset: str, timesteps: int) -> dict[str, Any]:
+    row = TRAINING_ROWS.get(dataset) or DEFAULT_ROWS[dataset]
+    values = dataclasses.asdict(row)
+    if dataset.startswith("cifar") and timesteps <= 5:
+        values["lr"] = 0.05  # C.4: the initial learning rate at 5 timesteps
+    # The supplement names neither momentum nor weight decay; these are the authors' code's.
+    sgd = row.optimizer == "sgd"
+    values |= {"momentum": 0.9, "weight_decay": 5e-4 if sgd else 0.0}
+    values["warmup_epochs"] = 0 if dataset in TRAINING_ROWS else 1
+    return values
+
+
+def _neuron_defaults(neuron: str, timesteps: int, *, paper: bool) -> dict[str, Any]:
+    """Return C.4's values; where Table S2 has no row, those of the nearest, and Vth from data."""
+    if neuron == "if":
+        threshold = 6.0 if paper else None
+        return {
+            "v_threshold": threshold,
+            "v_threshold_min": 0.01,
+            "alpha": 0.5,
+            "tau": 1.0,
+            "dt": 1.0,
+        }
+    nearest = min(LIF_ROWS, key=lambda steps: abs(steps - timesteps))
+    row = dataclasses.asdict(LIF_ROWS[nearest])
+    return row | {"tau": 1.0} | ({} if paper else {"v_threshold": None})
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(f"{name} {value}; it must be positive and finite")

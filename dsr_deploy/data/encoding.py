@@ -1,0 +1,102 @@
+"""Pixels to payloads: the quantization of the input.
+
+A pixel is a byte, so a table of 256 payloads per channel says everything. Training,
+quantization and simulation all see the payloads of this one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dsr_deploy.data.dataset import DataError
+from dsr_deploy.hardware.network import Input, Shape
+
+
+def payload_table(input: Input) -> NDArray[np.int8]:
+    """Return the payload of every pixel value, int8 (C, 256).
+
+    ::
+
+        table[c, p] = clip(rint((p * pixel_scale - mean[c]) / (std[c] * step)), low, high)
+
+    in float64, so that it is the same on every machine; ``rint`` rounds half to even.
+    """
+    pixels = np.arange(256, dtype=np.float64)
+    mean = np.array(input.mean, dtype=np.float64)[:, None]
+    unit = np.array(input.std, dtype=np.float64)[:, None] * input.step
+    payload = np.rint((pixels * input.pixel_scale - mean) / unit)
+    table: NDArray[np.int8] = np.clip(payload, input.low, input.high).astype(np.int8)
+    return table
+
+
+def encode(input: Input, pixels: Tensor) -> Tensor:
+    """Return the payloads of ``pixels``.
+
+    Parameters
+    ----------
+    input : how a pixel becomes a payload
+    pixels : uint8 (N, C, H, W), or (N, T, C, H, W) if ``input.framed``; on any device
+
+    Returns
+    -------
+    int8 of the same shape, on the same device
+
+    Raises
+    ------
+    DataError
+        If ``pixels`` is not of this type and shape.
+    """
+    ndim = 5 if input.framed else 4
+    if pixels.dtype != torch.uint8 or pixels.ndim != ndim or pixels.shape[-3:] != input.shape:
+        form = "(N, T, C, H, W)" if input.framed else "(N, C, H, W)"
+        raise DataError(
+            f"samples: {pixels.dtype} of shape {tuple(pixels.shape)}; the input takes "
+            f"torch.uint8 of shape {form} with (C, H, W) = {input.shape}"
+        )
+    table = torch.from_numpy(payload_table(input)).to(pixels.device)
+    row = 256 * torch.arange(len(table), dtype=torch.int32, device=pixels.device)
+    return table.flatten()[pixels.to(torch.int32) + row[:, None, None]]
+
+
+def image_input(shape: Shape, mean: Sequence[float], std: Sequence[float]) -> Input:
+    """Return the input for images of bytes, normalised to zero mean and unit variance.
+
+    The step is as fine as int8 allows: the largest normalised magnitude that any pixel can have
+    becomes the payload 127.
+
+    Parameters
+    ----------
+    shape : (C, H, W)
+    mean, std : per channel, of pixels divided by 255
+    """
+    extremes = [abs((p - m) / s) for m, s in zip(mean, std, strict=True) for p in (0.0, 1.0)]
+    return Input(
+        shape=shape,
+        mean=tuple(mean),
+        std=tuple(std),
+        pixel_scale=1 / 255,
+        step=max(extremes) / 127,
+    )
+
+
+def event_input(shape: Shape) -> Input:
+    """Return the input for frames of event counts: the payload is the count.
+
+    Counts above 127 saturate, here and not later, so that training sees what the chip sees.
+    """
+    channels = shape[0]
+    return Input(
+        shape=shape,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        pixel_scale=1.0,
+        step=1.0,
+        low=0,
+        high=127,
+        framed=True,
+    )

@@ -1,0 +1,1 @@
+"""The integer network in the formats that others read."""

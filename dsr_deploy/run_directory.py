@@ -1,0 +1,141 @@
+"""The directory that holds everything a network ever was; each stage reads the one before.
+
+::
+
+    runs/<name>/
+      config.json                 the resolved configuration, the data, versions, the command line
+      checkpoint/                 latest.safetensors (all that a resume needs), best.safetensors
+      metrics.jsonl, tensorboard/ one line, and one event, per epoch
+      quantized-<bits>/           network.safetensors, row.json: the float -> bits accuracy row
+      export/<target>/            what a chip or another tool reads; manifest.json
+      reports/                    what simulate and report found
+    runs/latest                   link to the newest run
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsr_deploy.errors import UserError
+
+RUNS = Path("runs")
+LATEST = RUNS / "latest"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of the parts of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def latest_checkpoint(self) -> Path:
+        return self.path / "checkpoint" / "latest.safetensors"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.path / "checkpoint" / "best.safetensors"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def reports(self) -> Path:
+        return self.path / "reports"
+
+    def quantized(self, bits: int) -> Path:
+        return self.path / f"quantized-{bits}"
+
+    def export(self, target: str) -> Path:
+        return self.path / "export" / target
+
+    def quantized_bits(self, bits: int | None) -> int:
+        """Return ``bits`` if that width was quantized, or the newest width if None.
+
+        Raises
+        ------
+        UserError
+            If there is no such quantized network.
+        """
+        found = sorted(
+            (path.stat().st_mtime_ns, int(path.parent.name.removeprefix("quantized-")))
+            for path in self.path.glob("quantized-*/network.safetensors")
+            if path.parent.name.removeprefix("quantized-").isdecimal()
+        )
+        widths = [width for _, width in found]
+        if bits is None and widths:
+            return widths[-1]
+        if bits is None or bits not in widths:
+            asked = "no quantized network" if bits is None else f"no network of {bits} bits"
+            have = f" (found: {', '.join(map(str, sorted(widths)))})" if widths else ""
+            raise UserError(
+                f"{self.path}: {asked}{have}; run `dsr-deploy quantize --bits {bits or 4}` first"
+            )
+        return bits
+
+
+def create(path: Path | None, name: str) -> RunDirectory:
+    """Make the directory of a new run, ``runs/<name>`` unless ``path`` is given.
+
+    Raises
+    ------
+    UserError
+        If ``path`` holds a run already, or cannot be written.
+    """
+    if path is not None and (path / "config.json").exists():
+        raise UserError(
+            f"{path}: holds a run already; continue it with --resume, or name another directory"
+        )
+    if path is None:
+        path = next(p for p in _numbered(RUNS / name) if not p.exists())
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made ({error.strerror})") from None
+    if not os.access(path, os.W_OK):
+        raise UserError(f"{path}: cannot be written (Permission denied)")
+    return RunDirectory(path)
+
+
+def point_latest(run: RunDirectory) -> None:
+    """Let ``runs/latest`` point to ``run``, so that later commands find it without a path."""
+    try:
+        RUNS.mkdir(exist_ok=True)
+        temporary = RUNS / f".latest.{os.getpid()}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(run.path.resolve(), RUNS.resolve()))
+        os.replace(temporary, LATEST)
+    except OSError as error:
+        raise UserError(f"{LATEST}: cannot be written ({error.strerror})") from None
+
+
+def find(path: Path | None) -> RunDirectory:
+    """Return the run at ``path``, or the newest one.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    run = RunDirectory(path if path is not None else LATEST)
+    if not run.config.exists():
+        where = f"{run.path}: no run here" if path is not None else "no run in this directory yet"
+        raise UserError(f"{where}; run `dsr-deploy train` first, or name a run with --run DIR")
+    return RunDirectory(run.path.resolve()) if path is None else run
+
+
+def _numbered(path: Path) -> itertools.chain[Path]:
+    later = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return itertools.chain([path], later)

@@ -1,0 +1,315 @@
+"""Run an exported network, event by event, over the test set: what a chip would do with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dsr_deploy import config, energy, files, sparsity
+from dsr_deploy.data import Batches, Dataset, Split, TensorSplit, batches
+from dsr_deploy.energy import EnergyLine
+from dsr_deploy.errors import UserError
+from dsr_deploy.hardware import bounds, network_file
+from dsr_deploy.hardware.bounds import MembraneRange
+from dsr_deploy.hardware.network import V_MAX, V_MIN, IntegerNetwork, NetworkError
+from dsr_deploy.hardware.simulation import PopulationCounts, Simulation
+from dsr_deploy.hardware.simulator import Simulator
+from dsr_deploy.progress import Progress, Silent
+from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.sparsity import Sparsity
+from dsr_deploy.train import load_data
+
+BATCH = 32
+"""Samples between two movements of the progress bar; the result does not depend on it."""
+
+
+@dataclass(frozen=True)
+class LayerRange:
+    """Membrane potentials of a layer before the reset: what was seen, and what is possible.
+
+    ``proven_low`` and ``proven_high`` hold for any input whatever; ``register_used`` is the share
+    of the 24-bit register that they take, 0 to 1.
+    """
+
+    name: str
+    seen_low: int
+    seen_high: int
+    proven_low: int
+    proven_high: int
+    register_used: float
+
+
+@dataclass(frozen=True)
+class SimulationReport:
+    """What a simulation showed.
+
+    Attributes
+    ----------
+    network : its name
+    bits : width that its weights were quantized to
+    samples, timesteps : what was simulated
+    accuracy : share of the samples whose class was found
+    synops, updates : synaptic operations and neuron updates per sample, counted
+    energy : of the spiking network under each set of constants, and of a conventional one
+    """
+
+    network: str
+    bits: int
+    samples: int
+    timesteps: int
+    accuracy: float
+    synops: float
+    updates: float
+    sparsity: Sparsity
+    energy: tuple[EnergyLine, ...]
+    ranges: tuple[LayerRange, ...]
+
+
+def simulate(
+    run: RunDirectory,
+    samples: int | None = None,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> SimulationReport:
+    """Simulate the network that ``export --target loihi`` wrote, and write the reports.
+
+    Every prediction is compared with that of the quantized network.
+
+    Parameters
+    ----------
+    samples : how many, evenly spread over the test set; None for all
+    threads : None for as many as there are cores
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, the data are not those of the network, or a prediction
+        differs.
+    """
+    said = progress or Silent()
+    network = load_exported(run)
+    dataset = load_data(config.read(run.config), said)
+    check_data(network, dataset)
+    bits = _exported_bits(run)
+    expected = _quantized_predictions(run, bits, len(dataset.test))
+    test, chosen = spread(dataset.test, samples)
+    simulation = _simulate(network, test, threads, said)
+    _compare(simulation.run.predictions, expected[chosen], chosen)
+    lines = energy.estimates(network, simulation)
+    report = _report(network, bits, simulation, test.labels.numpy(), lines)
+    _write(run, report, lines)
+    return report
+
+
+def load_exported(run: RunDirectory) -> IntegerNetwork:
+    """Read the exported integer network of a run.
+
+    Raises
+    ------
+    UserError
+        If it was not exported yet, or the file is damaged.
+    """
+    path = run.export("loihi") / "network.safetensors"
+    if not path.exists():
+        raise UserError(
+            f"{run.path}: no exported network; run `dsr-deploy export --target loihi` first"
+        )
+    try:
+        return network_file.read(path)
+    except NetworkError as error:
+        raise UserError(str(error)) from None
+
+
+def check_data(network: IntegerNetwork, dataset: Dataset) -> None:
+    """Make sure that ``network`` can be tested with ``dataset``.
+
+    Raises
+    ------
+    UserError
+        If there are more classes in the data than in the network, or the images have another size.
+    """
+    where = f"data set '{dataset.name}'"
+    outputs = network.output.shape[0]
+    if len(dataset.classes) > outputs:
+        raise UserError(
+            f"{where}: it has {len(dataset.classes)} classes, the network {outputs}; restore the "
+            "data that the network was trained on, or train again"
+        )
+    if network.classes and dataset.classes != network.classes:
+        index, found = next(
+            (i, name)
+            for i, name in enumerate((*dataset.classes, "none"))
+            if i >= len(dataset.classes) or name != network.classes[i]
+        )
+        raise UserError(
+            f"{where}: class {index} is {found!r}, the network's is {network.classes[index]!r}; "
+            "restore the data that the network was trained on, or train again"
+        )
+    mine, theirs = network.input, dataset.input
+    if (mine.shape, mine.framed) != (theirs.shape, theirs.framed):
+        raise UserError(
+            f"{where}: {_samples(theirs.shape, theirs.framed)}, the network takes "
+            f"{_samples(mine.shape, mine.framed)}; restore the data that the network was trained "
+            "on, or train again"
+        )
+
+
+def spread(split: Split, samples: int | None) -> tuple[Split, NDArray[np.int64]]:
+    """Return ``samples`` samples of ``split``, evenly spread, and their indices; None for all.
+
+    Test sets often come ordered by class, so that the first ones would be of one class alone.
+
+    Raises
+    ------
+    UserError
+        If there are not so many.
+    """
+    whole = len(split)
+    if samples is None:
+        return split, np.arange(whole)
+    if not 1 <= samples <= whole:
+        raise UserError(f"samples {samples}; 1 to {whole} are possible, all if left out")
+    chosen = np.arange(samples, dtype=np.int64) * whole // samples
+    index = torch.from_numpy(chosen)
+    if isinstance(split, TensorSplit):
+        return replace(split, pixels=split.pixels[index], labels=split.labels[index]), chosen
+    names = tuple(split.files[i] for i in chosen)
+    return replace(split, files=names, labels=split.labels[index]), chosen
+
+
+def _samples(shape: tuple[int, int, int], framed: bool) -> str:
+    channels, height, width = shape
+    kind = "event frames" if framed else "images"
+    return f"{kind} of {height}x{width} with {channels} channel{'s' * (channels != 1)}"
+
+
+def test_payloads(
+    run: RunDirectory, network: IntegerNetwork, samples: int | None, progress: Progress
+) -> NDArray[np.int8]:
+    """Return what ``network`` sees of ``samples`` test samples, int8 (N, C, H, W), or framed.
+
+    Raises
+    ------
+    UserError
+        If there are not so many, or they are not those of the network.
+    """
+    dataset = load_data(config.read(run.config), progress)
+    check_data(network, dataset)
+    test, _ = spread(dataset.test, samples)
+    return np.concatenate([payloads.numpy() for payloads, _ in _stream(network, test)])
+
+
+def _stream(network: IntegerNetwork, test: Split) -> Batches:
+    return batches(test, network.input, BATCH, augment=False, seed=0, epoch=0, shuffle=False)
+
+
+def _exported_bits(run: RunDirectory) -> int:
+    """Return which of the quantized networks was exported."""
+    path = run.export("loihi") / "manifest.json"
+    manifest = files.read_json(path)
+    bits = manifest.get("bits") if isinstance(manifest, dict) else None
+    if not isinstance(bits, int):
+        raise UserError(f"{path}: it names no bits; run `dsr-deploy export --target loihi` again")
+    return bits
+
+
+def _quantized_predictions(run: RunDirectory, bits: int, samples: int) -> NDArray[np.int64]:
+    """Return the quantized network's predictions over the test set, (N,)."""
+    path = run.quantized(bits) / "predictions.json"
+    again = f"run `dsr-deploy quantize --bits {bits}` and `dsr-deploy export --target loihi` again"
+    if not path.exists():
+        raise UserError(f"{path}: not there; {again}")
+    predictions = np.array(files.read_json(path))
+    if predictions.shape != (samples,) or predictions.dtype != np.int64:
+        raise UserError(
+            f"{path}: {predictions.size} predictions for a test set of {samples} samples; {again}"
+        )
+    return predictions
+
+
+def _simulate(
+    network: IntegerNetwork, test: Split, threads: int | None, progress: Progress
+) -> Simulation:
+    simulator = Simulator(network)
+    parts = []
+    correct = done = 0
+    with progress.task("simulating", len(test)) as task:
+        for payloads, labels in _stream(network, test):
+            part = simulator.run(payloads.numpy(), threads=threads)
+            parts.append(part)
+            correct += int((part.run.predictions == labels.numpy()).sum())
+            done += len(labels)
+            task.advance(len(labels), f"accuracy {correct / done:.1%}")
+    return functools.reduce(Simulation.merge, parts)
+
+
+def _compare(
+    found: NDArray[np.int64], expected: NDArray[np.int64], samples: NDArray[np.int64]
+) -> None:
+    different = np.flatnonzero(found != expected)
+    if len(different):
+        first = different[0]
+        raise UserError(
+            f"test sample {samples[first]}: the simulator predicts class {found[first]}, the "
+            f"quantized network predicted {expected[first]}; {len(different)} of {len(found)} "
+            "predictions differ: export again if the network was quantized since, and let "
+            "`dsr-deploy verify` name the first spike that differs"
+        )
+
+
+def _report(
+    network: IntegerNetwork,
+    bits: int,
+    simulation: Simulation,
+    labels: NDArray[np.int64],
+    lines: list[EnergyLine],
+) -> SimulationReport:
+    samples = simulation.samples
+    counts = simulation.populations
+    proven = bounds.network_bounds(network)
+    return SimulationReport(
+        network=network.name,
+        bits=bits,
+        samples=samples,
+        timesteps=network.timesteps,
+        accuracy=float((simulation.run.predictions == labels).mean()),
+        synops=sum(connection.synops for connection in simulation.connections) / samples,
+        updates=sum(population.updates for population in counts.values()) / samples,
+        sparsity=sparsity.measure(network, simulation),
+        energy=tuple(line for line in lines if line.part == "total"),
+        ranges=tuple(_range(name, seen, proven[name].membrane) for name, seen in counts.items()),
+    )
+
+
+def _range(name: str, seen: PopulationCounts, proven: MembraneRange) -> LayerRange:
+    low, high = int(proven.u_low.min()), int(proven.u_high.max())
+    return LayerRange(
+        name=name,
+        seen_low=seen.u_min,
+        seen_high=seen.u_max,
+        proven_low=low,
+        proven_high=high,
+        register_used=max(low / V_MIN, high / V_MAX),
+    )
+
+
+def _write(run: RunDirectory, report: SimulationReport, lines: list[EnergyLine]) -> None:
+    """Write every report of a run; simulate.json last, as the sign that they are complete."""
+    folder = run.reports
+    title = f"{report.network}, T = {report.timesteps}, {report.bits}-bit weights"
+    figure = sparsity.plot(report.sparsity, title)
+    files.write_bytes(folder / "sparsity.png", sparsity.draw(figure, "png"))
+    files.write_bytes(folder / "sparsity.svg", sparsity.draw(figure, "svg"))
+    files.write_text(folder / "sparsity.csv", sparsity.to_csv(report.sparsity))
+    whole: dict[str, Any] = dataclasses.asdict(report)
+    files.write_json(folder / "sparsity.json", whole["sparsity"])
+    files.write_text(folder / "energy.csv", energy.to_csv(lines))
+    files.write_json(folder / "energy.json", whole["energy"])
+    files.write_json(folder / "simulate.json", whole)

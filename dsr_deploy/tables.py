@@ -1,0 +1,148 @@
+"""What a run found, as tables for the terminal and for the page.
+
+Each function takes the dataclass named in its signature, or anything with the same attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from dsr_deploy.energy import EnergyLine
+    from dsr_deploy.export.loihi import LayerSummary
+    from dsr_deploy.quantize import Row
+    from dsr_deploy.simulate import LayerRange
+    from dsr_deploy.sparsity import Sparsity
+    from dsr_deploy.verify import Verification
+
+
+class Table(NamedTuple):
+    """Text cells under headings."""
+
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def __str__(self) -> str:
+        """Align the columns, the first to the left, the others to the right."""
+        cells = [self.headings, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = []
+        for row in cells:
+            first, *others = zip(row, widths, strict=True)
+            aligned = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+            lines.append("  " + "  ".join(aligned).rstrip())
+        return "\n".join(lines)
+
+
+def quantization(rows: Sequence[Row]) -> Table:
+    """Tabulate accuracies in 32 bits and in fewer (Table S4)."""
+    return Table(
+        ("weights", "neurons", "timesteps", "in 32 bits", "only rounded", "fine-tuned"),
+        [
+            (
+                f"{row.bits} bits",
+                row.neuron.upper(),
+                str(row.timesteps),
+                f"{row.float_accuracy:.2%}",
+                f"{row.post_training_accuracy:.2%}",
+                f"{row.accuracy:.2%}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def layers(summary: Sequence[LayerSummary]) -> Table:
+    """Tabulate the layers of an exported network."""
+    return Table(
+        ("layer", "shape", "neurons", "weights", "bits", "theta", "fires at", "delta", "start"),
+        [
+            (
+                layer.name,
+                "x".join(map(str, layer.shape)),
+                f"{layer.neurons:,}",
+                f"{layer.weights:,}",
+                "+".join(map(str, layer.weight_bits)),
+                _span(*layer.v_threshold),
+                _span(*layer.v_fire),
+                str(layer.decay),
+                str(layer.start),
+            )
+            for layer in summary
+        ],
+    )
+
+
+def sparsity(measured: Sparsity) -> Table:
+    """Tabulate firing rates and what they come from, layer by layer and in total."""
+    return Table(
+        ("layer", "neurons", "firing rate", "spikes/sample", "spikes/step", "dead", "always on"),
+        [
+            (
+                layer.name,
+                f"{layer.neurons:,}",
+                f"{layer.firing_rate:.2%}",
+                f"{layer.spikes_per_sample:,.1f}",
+                f"{layer.spikes_per_sample / measured.timesteps:,.1f}",
+                f"{layer.dead:,}",
+                f"{layer.always_on:,}",
+            )
+            for layer in (*measured.layers, measured.total)
+        ],
+    )
+
+
+def energy(totals: Sequence[EnergyLine]) -> Table:
+    """Tabulate the energy per inference in nanojoules."""
+    return Table(
+        ("constants", "network", "synapses", "neurons", "traffic", "memory", "total"),
+        [
+            (
+                line.constants,
+                line.network,
+                _nanojoules(line.synapse),
+                _nanojoules(line.neuron),
+                _nanojoules(line.traffic),
+                _nanojoules(line.memory),
+                _nanojoules(line.total),
+            )
+            for line in totals
+        ],
+    )
+
+
+def ranges(found: Sequence[LayerRange]) -> Table:
+    """Tabulate membrane potentials, seen and proven."""
+    return Table(
+        ("membrane potential", "lowest seen", "highest", "proven from", "to", "of 24 bits"),
+        [
+            (
+                layer.name,
+                f"{layer.seen_low:,}",
+                f"{layer.seen_high:,}",
+                f"{layer.proven_low:,}",
+                f"{layer.proven_high:,}",
+                f"{layer.register_used:.1%}",
+            )
+            for layer in found
+        ],
+    )
+
+
+def engines(verification: Verification) -> Table:
+    """Tabulate how many spikes of each engine differ from the baseline's."""
+    spikes = f"{sum(verification.spikes.values()):,}"
+    rows: list[tuple[str, ...]] = [(verification.baseline, spikes, "baseline", "baseline")]
+    for name, differing in verification.differing.items():
+        scores = verification.scores_differ[name]
+        rows.append((name, spikes, f"{sum(differing.values()):,}", f"{scores:,}"))
+    return Table(("engine", "spikes compared", "that differ", "samples of other scores"), rows)
+
+
+def _span(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _nanojoules(joules: float | None) -> str:
+    return "-" if joules is None else f"{joules * 1e9:,.1f} nJ"

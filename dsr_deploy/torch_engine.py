@@ -1,0 +1,270 @@
+"""The integer network in torch: whole numbers carried in floats, at the speed of convolutions.
+
+Float32 holds every integer below 2**24, so a convolution of integer weights with spikes is exact in
+it, in any order of summation, as long as its partial sums stay below; where they might
+not, float64 is used. TF32 and reduced precision are switched off, and a convolution on random
+integers is checked once per device before its results are believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dsr_deploy.hardware import bounds
+from dsr_deploy.hardware.network import (
+    DECAY_ONE,
+    INPUT,
+    V_MAX,
+    V_MIN,
+    Connection,
+    IntegerNetwork,
+    Kind,
+    NetworkError,
+    Pair,
+    Population,
+)
+from dsr_deploy.hardware.reference import check_payloads
+from dsr_deploy.hardware.run import Run
+from dsr_deploy.models import dynamics
+
+CHUNK_IMAGES = 128
+FLOAT_EXACT_FIRE = 1 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class TorchConnection:
+    """A connection whose weights are whole numbers in a float tensor; shapes as in
+    :class:`~dsr_deploy.hardware.network.Connection`."""
+
+    source: str
+    kind: Kind
+    weight: Tensor
+    exponent: int
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    groups: int = 1
+
+    def __call__(self, sent: Tensor) -> Tensor:
+        """Return what the targets receive of ``sent``, (N, C, H, W)."""
+        if self.kind == "conv":
+            made = F.conv2d(sent, self.weight, None, self.stride, self.padding, 1, self.groups)
+        elif self.kind == "linear":
+            made = F.linear(sent.flatten(1), self.weight)[:, :, None, None]
+        else:
+            if self.kind == "pool":
+                high, wide = self.padding
+                sent = F.pad(sent, (wide, wide, high, high))
+                sent = F.avg_pool2d(sent, self.kernel, self.stride, divisor_override=1)
+            made = sent * self.weight[:, None, None]
+        return made * float(1 << self.exponent)
+
+
+@dataclass(frozen=True, eq=False)
+class TorchPopulation:
+    """A population's parameters as float64 tensors (C,), and its connections."""
+
+    name: str
+    bias: Tensor
+    v_fire: Tensor
+    v_threshold: Tensor
+    decay: int
+    connections: tuple[TorchConnection, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Train:
+    """What a source sends: packed spikes, or payloads (T or 1, N, C, H, W)."""
+
+    packed: Tensor | None = None
+    payloads: Tensor | None = None
+
+    @property
+    def constant(self) -> bool:
+        return self.payloads is not None and len(self.payloads) == 1
+
+    def steps(self, first: int, count: int, dtype: torch.dtype) -> Tensor:
+        """Return (count * N, C, H, W), channels last in memory."""
+        if self.packed is not None:
+            out = dynamics.expand(self.packed, first, count, 1.0)
+            return out.flatten(0, 1).permute(0, 3, 1, 2).to(dtype)
+        assert self.payloads is not None
+        part = self.payloads[first : first + count].flatten(0, 1).to(dtype)
+        return part.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def advance(
+    population: TorchPopulation, trains: dict[str, Train], weights: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Run one population over all timesteps.
+
+    Parameters
+    ----------
+    trains : what each source sends
+    weights : float32 (T,), of the rate
+    dtype : float32 or float64, that of the convolutions
+
+    Returns
+    -------
+    packed : uint8 (ceil(T / 8), N, H, W, C)
+    rate : float32 (N, H, W, C)
+
+    Raises
+    ------
+    NetworkError
+        If a membrane potential leaves 24 bits.
+    """
+    sources = [trains[connection.source] for connection in population.connections]
+    steps = 1 if all(source.constant for source in sources) else len(weights)
+    chunk = max(1, CHUNK_IMAGES // _samples(sources[0]))
+    current: Tensor | None = None
+    for first in range(0, steps, chunk):
+        count = min(chunk, steps - first)
+        total: Tensor | None = None
+        for connection, source in zip(population.connections, sources, strict=True):
+            if source.constant and steps > 1:
+                made = connection(source.steps(0, 1, dtype)).repeat(count, 1, 1, 1)
+            else:
+                made = connection(source.steps(first, count, dtype))
+            total = made if total is None else total.add_(made)
+        assert total is not None
+        part = total.permute(0, 2, 3, 1).unflatten(0, (count, -1))
+        if current is None:
+            current = part.new_empty((steps, *part.shape[1:]))
+        current[first : first + count] = part
+    assert current is not None
+    packed, rate, (least, most) = dynamics.fire_integer(
+        current,
+        population.bias,
+        population.v_fire.clamp(-FLOAT_EXACT_FIRE, FLOAT_EXACT_FIRE),
+        population.v_threshold,
+        (DECAY_ONE - population.decay) / DECAY_ONE,
+        weights,
+    )
+    if least < V_MIN or most > V_MAX:
+        raise NetworkError(
+            f"population '{population.name}': membrane potential {least} to {most} "
+            f"leaves the 24-bit register ({V_MIN} to {V_MAX})"
+        )
+    return packed, rate
+
+
+class TorchEngine:
+    """Run an integer network in torch."""
+
+    def __init__(self, network: IntegerNetwork, device: torch.device | str = "cpu") -> None:
+        self.network, self.device = network, torch.device(device)
+        self.dtype = torch.float32 if _exact_in_float32(network) else torch.float64
+        check_exact(self.device)
+        self.populations = [
+            _population(population, list(network.incoming(population)), self.dtype, self.device)
+            for population in network.populations
+        ]
+        self._last_use = {c.source: c.target for c in network.connections}
+
+    def run(self, payloads: NDArray[np.int8], *, record: bool = False) -> Run:
+        """Run on int8 payloads, as :func:`dsr_deploy.hardware.reference.run` does.
+
+        Raises
+        ------
+        NetworkError
+            If the payloads do not fit the input, or a membrane potential leaves 24 bits.
+        """
+        network = self.network
+        check_payloads(network, payloads)
+        frames = torch.from_numpy(payloads).to(self.device)
+        frames = frames.transpose(0, 1) if network.input.framed else frames[None]
+        trains = {INPUT: Train(payloads=frames)}
+        timesteps = network.timesteps
+        weights = torch.ones(timesteps, device=self.device)
+        spikes = {}
+        for population in self.populations:
+            packed, _ = advance(population, trains, weights, self.dtype)
+            trains[population.name] = Train(packed=packed)
+            if record:
+                train = dynamics.unpack(packed, timesteps).permute(1, 0, 4, 2, 3)
+                spikes[population.name] = train.cpu().numpy()
+            for connection in population.connections:
+                if self._last_use[connection.source] == population.name:
+                    trains.pop(connection.source, None)
+        readout = torch.tensor(network.readout, dtype=torch.int64)
+        out = dynamics.unpack(packed, timesteps)[:, :, 0, 0].cpu().to(torch.int64)
+        scores = torch.einsum("t,tnc->nc", readout, out).numpy()
+        return Run(scores, spikes if record else None)
+
+
+@cache
+def check_exact(device: torch.device) -> None:
+    """Make sure, once, that convolutions on ``device`` add integers exactly.
+
+    Raises
+    ------
+    NetworkError
+        If they do not.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    generator = torch.Generator().manual_seed(0)
+    for channels, size in ((16, 8), (64, 16), (256, 4)):
+        sent = (torch.rand(4, channels, size, size, generator=generator) < 0.5).double()
+        weight = torch.randint(-127, 128, (channels, channels, 3, 3), generator=generator).double()
+        made = F.conv2d(sent.float().to(device), weight.float().to(device), padding=1)
+        if not torch.equal(made.cpu().double(), F.conv2d(sent, weight, padding=1)):
+            raise NetworkError(
+                f"device '{device}': its float32 convolutions do not add integers exactly; "
+                "use --device cpu"
+            )
+
+
+def _population(
+    population: Population, incoming: list[Connection], dtype: torch.dtype, device: torch.device
+) -> TorchPopulation:
+    def tensor(array: NDArray[np.generic], kind: torch.dtype) -> Tensor:
+        return torch.from_numpy(array.astype(np.float64)).to(device, kind)
+
+    return TorchPopulation(
+        population.name,
+        tensor(population.bias, torch.float64),
+        tensor(population.v_fire, torch.float64),
+        tensor(population.v_threshold, torch.float64),
+        population.decay,
+        tuple(
+            TorchConnection(
+                c.source,
+                c.kind,
+                tensor(c.weight, dtype),
+                c.exponent,
+                c.kernel,
+                c.stride,
+                c.padding,
+                c.groups,
+            )
+            for c in incoming
+        ),
+    )
+
+
+def _exact_in_float32(network: IntegerNetwork) -> bool:
+    """Whether no sum of connections can reach 2**24 in magnitude."""
+    for population in network.populations:
+        total = np.zeros(population.shape[0], np.int64)
+        for connection in network.incoming(population):
+            source = network.input if connection.source == INPUT else None
+            total += bounds.partial_sum_bound(connection, source) << connection.exponent
+        if total.max() >= bounds.FLOAT32_EXACT:
+            return False
+    return True
+
+
+def _samples(train: Train) -> int:
+    tensor = train.packed if train.packed is not None else train.payloads
+    assert tensor is not None
+    return tensor.shape[1]

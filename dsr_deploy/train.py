@@ -1,0 +1,439 @@
+"""Train a spiking network with DSR, epoch by epoch, each of which can be resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsr_deploy import checkpoint, config, data, distributed, files
+from dsr_deploy.config import Config
+from dsr_deploy.data import Dataset, batches
+from dsr_deploy.distributed import Rank
+from dsr_deploy.errors import UserError
+from dsr_deploy.hardware.network import Input
+from dsr_deploy.models.architectures import topology
+from dsr_deploy.models.network import Activity, PopulationModule, SpikingNetwork
+from dsr_deploy.models.neuron import Neuron
+from dsr_deploy.models.topology import TopologyError
+from dsr_deploy.progress import Progress, Silent
+from dsr_deploy.run_directory import RunDirectory
+
+EVALUATION_BATCH = 256
+THRESHOLD_QUANTILE = 0.99
+"""Share of mean inputs that lie below a Vth chosen from data: few are clamped, most can be told
+apart by their rates."""
+SILENT_AFTER = 20
+"""Training steps after which a layer that has not fired is reported."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A line of metrics.jsonl. Accuracies and rates lie between 0 and 1."""
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    firing_rate: float
+    firing_rates: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained float network and what it was trained on."""
+
+    config: Config
+    input: Input
+    classes: tuple[str, ...]
+    network: SpikingNetwork
+    about: dict[str, Any]
+
+
+def train(
+    settings: Config, run: RunDirectory, *, resume: bool = False, progress: Progress | None = None
+) -> Epoch:
+    """Train as ``settings`` say, and keep everything in ``run``; return the last epoch.
+
+    Killed at any moment and resumed, a run ends with the weights of one that was not (same
+    machine, same number of threads and processes).
+
+    Raises
+    ------
+    UserError
+        If a setting cannot be met: no such device, data or network.
+    """
+    device = resolve_device(settings.device)
+    with distributed.process_group(device.type) as rank:
+        if device.type == "cuda" and rank.world > 1:
+            device = torch.device("cuda", rank.local)
+        said = (progress or Silent()) if rank.first else Silent()
+        dataset = load_data(settings, said)
+        return _Training(settings, run, dataset, device, rank, said).execute(resume)
+
+
+class _Training:
+    """The state of one training run."""
+
+    def __init__(
+        self,
+        settings: Config,
+        run: RunDirectory,
+        dataset: Dataset,
+        device: torch.device,
+        rank: Rank,
+        progress: Progress,
+    ) -> None:
+        self.settings, self.run, self.dataset = settings, run, dataset
+        self.device, self.rank, self.progress = device, rank, progress
+        torch.manual_seed(settings.seed)
+        self.network = build(settings, dataset.input, len(dataset.classes)).to(device)
+        self.network.precision = resolve_precision(settings.precision, device)
+        self.optimizer = _optimizer(settings, self.network)
+        self.epochs: list[Epoch] = []
+        self.best = -1.0
+
+    def execute(self, resume: bool) -> Epoch:
+        if resume:
+            self._resume()
+        elif self.rank.first:
+            write_config(self.run, self.settings, self.dataset)
+        if not self.epochs and self.settings.v_threshold is None:
+            self._choose_thresholds()
+        writer = self._writer()
+        for epoch in range(len(self.epochs), self.settings.epochs):
+            self._epoch(epoch, writer)
+        if writer is not None:
+            writer.close()
+        return self.epochs[-1]
+
+    def _epoch(self, epoch: int, writer: Any) -> None:
+        started = time.monotonic()
+        # Dropout's randomness follows from seed, epoch and rank, so a resume needs no random state.
+        torch.manual_seed(hash((self.settings.seed, epoch, self.rank.rank)) & (2**63 - 1))
+        loss, accuracy = self._train_epoch(epoch)
+        test_loss, test_accuracy, rates = evaluate(
+            self.network, self.dataset, self.device, self.rank
+        )
+        sizes = {name: math.prod(shape) for name, shape in self.network.shapes.items()}
+        neurons = sum(sizes[name] for name in rates)
+        self.epochs.append(
+            Epoch(
+                epoch=epoch + 1,
+                lr=learning_rate(self.settings, epoch + 1.0),
+                train_loss=loss,
+                train_accuracy=accuracy,
+                test_loss=test_loss,
+                test_accuracy=test_accuracy,
+                firing_rate=sum(sizes[name] * rate for name, rate in rates.items()) / neurons,
+                firing_rates=rates,
+                seconds=time.monotonic() - started,
+            )
+        )
+        if self.rank.first:
+            self._save(writer)
+
+    def _train_epoch(self, epoch: int) -> tuple[float, float]:
+        """Return mean loss and accuracy over the epoch's training samples."""
+        settings = self.settings
+        stream = batches(
+            self.dataset.train,
+            self.dataset.input,
+            settings.batch_size,
+            augment=True,
+            seed=settings.seed,
+            epoch=epoch,
+            shuffle=True,
+            rank=self.rank.rank,
+            world=self.rank.world,
+        )
+        self.network.train()
+        sums = torch.zeros(3, dtype=torch.float64)
+        silent: set[str] | None = None
+        with self.progress.task(f"epoch {epoch + 1}/{settings.epochs}", len(stream)) as task:
+            for index, (payloads, labels) in enumerate(stream):
+                for group in self.optimizer.param_groups:
+                    group["lr"] = learning_rate(settings, epoch + index / len(stream))
+                watched = epoch == 0 and index < SILENT_AFTER
+                activity = Activity() if watched or index % 20 == 0 else None
+                seen = self._step(payloads, labels, activity)
+                sums += seen
+                if watched and activity is not None:
+                    quiet = {name for name, rate in activity.rates.items() if rate == 0}
+                    silent = quiet if silent is None else silent & quiet
+                    if index == min(SILENT_AFTER, len(stream)) - 1:
+                        self._report_silent(silent, index + 1)
+                if activity is not None:
+                    rate = sum(activity.rates.values()) / len(activity.rates)
+                task.advance(
+                    text=f"loss {seen[0] / seen[2]:.3f}  accuracy {sums[1] / sums[2]:.1%}"
+                    f"  firing {rate:.1%}"
+                )
+        loss, correct, count = distributed.sum_over_ranks(sums).tolist()
+        return loss / count, correct / count
+
+    def _step(self, payloads: Tensor, labels: Tensor, activity: Activity | None) -> Tensor:
+        """Train on a batch; return summed loss, correct predictions and samples, (3,)."""
+        pixels = payloads.to(self.device).float() * self.dataset.input.step
+        labels = labels.to(self.device)
+        outputs = self.network(pixels, activity)
+        loss = F.cross_entropy(outputs, labels, reduction="sum")
+        total = distributed.gather_counts(len(labels), self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss / total).backward()  # type: ignore[no-untyped-call]
+        distributed.sum_gradients(self.network.parameters())
+        self.optimizer.step()
+        self.network.clamp_thresholds()
+        if not math.isfinite(loss.item()):
+            raise UserError(
+                f"the training loss is {loss.item()}; lower --lr (it is {self.settings.lr}) or "
+                "raise --warmup-epochs"
+            )
+        correct = (outputs.argmax(1) == labels).sum()
+        return torch.tensor([loss.item(), correct.item(), len(labels)], dtype=torch.float64)
+
+    def _report_silent(self, silent: set[str], steps: int) -> None:
+        for name in sorted(silent):
+            self.progress.note(
+                f"layer '{name}' has not fired in the first {steps} steps; nothing behind it can "
+                "learn: lower --v-threshold (or leave it out: it is then chosen from the data), or "
+                "raise --timesteps"
+            )
+
+    @torch.no_grad()
+    def _choose_thresholds(self) -> None:
+        """Set each population's Vth from its mean input on the first batch, layer after layer."""
+        neuron = self.network.neuron
+        payloads, _ = next(
+            iter(
+                batches(
+                    self.dataset.train,
+                    self.dataset.input,
+                    min(self.settings.batch_size, len(self.dataset.train)),
+                    augment=False,
+                    seed=self.settings.seed,
+                    epoch=0,
+                    shuffle=True,
+                )
+            )
+        )
+
+        def choose(population: PopulationModule, mean_input: Tensor) -> None:
+            positive = mean_input[mean_input > 0]
+            if len(positive):
+                sample = positive[torch.linspace(0, len(positive) - 1, 100_000).long().unique()]
+                top = torch.quantile(sample, THRESHOLD_QUANTILE)
+                population.height.fill_(float(top) / neuron.divisor)
+
+        self.network.train()
+        pixels = payloads.to(self.device).float() * self.dataset.input.step
+        running = {k: v.clone() for k, v in self.network.state_dict().items() if "running" in k}
+        self.network(pixels, before_firing=choose)
+        self.network.clamp_thresholds()
+        self.network.load_state_dict(running, strict=False)
+
+    def _save(self, writer: Any) -> None:
+        last = self.epochs[-1]
+        about = {"epoch": last.epoch, "test_accuracy": last.test_accuracy}
+        if last.test_accuracy > self.best:
+            self.best = last.test_accuracy
+            checkpoint.save(self.run.best_checkpoint, self.network, None, about)
+        lines = [json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in self.epochs]
+        files.write_text(self.run.metrics, "".join(lines))
+        # Last, since it decides where a resume goes on.
+        history = [dataclasses.asdict(epoch) for epoch in self.epochs]
+        checkpoint.save(
+            self.run.latest_checkpoint, self.network, self.optimizer, about | {"history": history}
+        )
+        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "firing_rate"):
+            writer.add_scalar(name, getattr(last, name), last.epoch)
+        for name, rate in last.firing_rates.items():
+            writer.add_scalar(f"firing_rate/{name}", rate, last.epoch)
+        writer.flush()
+        self.progress.note(
+            f"epoch {last.epoch:3}/{self.settings.epochs}  loss {last.train_loss:.4f}  train "
+            f"{last.train_accuracy:7.2%}  test {last.test_accuracy:7.2%}  firing "
+            f"{last.firing_rate:6.2%}  {last.seconds:.1f} s"
+        )
+
+    def _resume(self) -> None:
+        about = checkpoint.load(self.run.latest_checkpoint, self.network, self.optimizer)
+        self.epochs = [Epoch(**line) for line in about["history"]]
+        self.best = max(epoch.test_accuracy for epoch in self.epochs)
+
+    def _writer(self) -> Any:
+        if not self.rank.first:
+            return None
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        done = len(self.epochs)
+        return SummaryWriter(str(self.run.tensorboard), purge_step=done + 1)  # type: ignore[no-untyped-call]
+
+
+@torch.no_grad()
+def evaluate(
+    network: SpikingNetwork, dataset: Dataset, device: torch.device, rank: Rank | None = None
+) -> tuple[float, float, dict[str, float]]:
+    """Return loss, accuracy and firing rate per population over the test set."""
+    rank = rank or Rank()
+    network.eval()
+    names = [spec.name for spec in network.topology.populations]
+    sums = torch.zeros(3 + len(names), dtype=torch.float64)
+    stream = batches(
+        dataset.test,
+        dataset.input,
+        EVALUATION_BATCH,
+        augment=False,
+        seed=0,
+        epoch=0,
+        shuffle=False,
+        rank=rank.rank,
+        world=rank.world,
+    )
+    for payloads, labels in stream:
+        if not len(labels):
+            continue
+        activity = Activity()
+        outputs = network(payloads.to(device).float() * dataset.input.step, activity).cpu()
+        loss = F.cross_entropy(outputs, labels, reduction="sum").item()
+        rates = [activity.rates[name] * len(labels) for name in names]
+        correct = (outputs.argmax(1) == labels).sum().item()
+        sums += torch.tensor([loss, correct, len(labels), *rates], dtype=torch.float64)
+    loss, correct, count, *rates = distributed.sum_over_ranks(sums).tolist()
+    return loss / count, correct / count, dict(zip(names, [r / count for r in rates], strict=True))
+
+
+def build(settings: Config, input: Input, classes: int) -> SpikingNetwork:
+    """Return the untrained network of ``settings`` for such an input and number of classes."""
+    neuron = Neuron(
+        kind=settings.neuron,
+        timesteps=settings.timesteps,
+        alpha=settings.alpha,
+        v_threshold_min=settings.v_threshold_min,
+        tau=settings.tau,
+        dt=settings.dt,
+    )
+    try:
+        layout = topology(settings.arch, input.shape, classes)
+        network = SpikingNetwork(layout, neuron, settings.v_threshold or 1.0)
+    except TopologyError as error:
+        raise UserError(str(error)) from None
+    return network.to(memory_format=torch.channels_last)
+
+
+def learning_rate(settings: Config, epoch: float) -> float:
+    """Return the learning rate at a moment: linear warm-up, then a cosine from lr to 0."""
+    warmup = min(settings.warmup_epochs, settings.epochs - 1)
+    if epoch < warmup:
+        return settings.lr * (epoch + 1 / 16) / (warmup + 1 / 16)
+    done = (epoch - warmup) / (settings.epochs - warmup)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def load_data(settings: Config, progress: Progress) -> Dataset:
+    """Load the data set of ``settings``, with a progress bar where it takes long."""
+    with progress.task(f"reading {settings.dataset}", 1) as task:
+        try:
+            dataset = data.load(
+                settings.dataset,
+                settings.data_dir,
+                timesteps=settings.timesteps,
+                image_size=settings.image_size,
+            )
+        except data.DataError as error:
+            raise UserError(str(error)) from None
+        task.advance()
+    return dataset
+
+
+def load_trained(run: RunDirectory) -> Trained:
+    """Load the best checkpoint of a run.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged.
+    """
+    stored = files.read_json(run.config)
+    try:
+        settings = config.from_dict(stored["config"])
+        about_input = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["input"].items()}
+        input, classes = Input(**about_input), tuple(stored["classes"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{run.config}: not a run's configuration ({error}); train again") from None
+    network = build(settings, input, len(classes))
+    about = checkpoint.load(run.best_checkpoint, network)
+    return Trained(settings, input, classes, network.eval(), about)
+
+
+def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
+    """Write config.json: all values, what the data are, versions and the command line."""
+    packages = ("dsr-deploy", "torch", "torchvision", "spikingjelly", "numpy", "numba")
+    value = {
+        "config": dataclasses.asdict(settings),
+        "input": dataclasses.asdict(dataset.input),
+        "classes": list(dataset.classes),
+        "samples": {"train": len(dataset.train), "test": len(dataset.test)},
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+        "command": shlex.join(sys.argv),
+    }
+    files.write_json(run.config, value)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called ``name``; "auto" is a GPU where there is one.
+
+    Raises
+    ------
+    UserError
+        If it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r}; auto, cpu, cuda and cuda:N are known") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name!r}; auto, cpu, cuda and cuda:N are known")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device {name!r}: {torch.cuda.device_count()} GPUs are visible here; use --device cpu"
+        )
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of the convolutions; "auto" is bf16 where the processor computes in it."""
+    if name != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+
+
+def _optimizer(settings: Config, network: SpikingNetwork) -> torch.optim.Optimizer:
+    """Return the optimizer; weight decay acts on weights alone, not on norms or thresholds."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=settings.lr)
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)

@@ -1,0 +1,209 @@
+"""Run every engine on the same samples, and compare them spike for spike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsr_deploy.errors import UserError
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.run import Run
+from dsr_deploy.progress import Progress, Silent
+from dsr_deploy.run_directory import RunDirectory
+
+Payloads = NDArray[np.int8]
+Engine = Callable[[IntegerNetwork, Payloads], Run]
+
+ENGINES: Final = ("torch", "event", "reference", "onnx", "lava")
+DEFAULT_ENGINES: Final = ("torch", "event", "reference", "onnx")
+BASELINE: Final = "reference"
+BATCH = 10
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first spike in which an engine departs from the baseline."""
+
+    engine: str
+    baseline: str
+    layer: str
+    timestep: int
+    sample: int
+    neuron: tuple[int, int, int]
+    found: int
+    expected: int
+
+    def __str__(self) -> str:
+        return (
+            f"engine '{self.engine}' differs from '{self.baseline}': layer '{self.layer}', "
+            f"timestep {self.timestep}, neuron {self.neuron} (channel, row, column), sample "
+            f"{self.sample}: {self.found} instead of {self.expected}"
+        )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a comparison found.
+
+    Attributes
+    ----------
+    samples : how many were compared
+    baseline : the engine that the others were compared with
+    spikes : number of spikes by layer, of the baseline
+    differing : number of spikes that differ, by engine and layer
+    scores_differ : number of samples whose scores differ, by engine
+    difference : the first one in the order of evaluation, or None
+    """
+
+    samples: int
+    baseline: str
+    spikes: dict[str, int]
+    differing: dict[str, dict[str, int]]
+    scores_differ: dict[str, int]
+    difference: Difference | None
+
+    @property
+    def agreed(self) -> bool:
+        return self.difference is None and not any(self.scores_differ.values())
+
+
+def verify(
+    run: RunDirectory,
+    engines: tuple[str, ...] = DEFAULT_ENGINES,
+    samples: int = 20,
+    *,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare ``engines`` on samples of the test set, with the network that was exported.
+
+    Raises
+    ------
+    UserError
+        If nothing was exported, an engine is unknown or not to be had, or the data do not fit.
+    """
+    from dsr_deploy.simulate import load_exported, test_payloads
+
+    for name in engines:
+        if name not in ENGINES:
+            raise UserError(f"engine {name!r}; known are {', '.join(ENGINES)}")
+    said = progress or Silent()
+    network = load_exported(run)
+    payloads = test_payloads(run, network, samples, said)
+    return compare(network, payloads, {name: engine(name) for name in engines}, progress=said)
+
+
+def compare(
+    network: IntegerNetwork,
+    payloads: Payloads,
+    engines: Mapping[str, Engine],
+    *,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare engines on given payloads.
+
+    Parameters
+    ----------
+    engines : by name; the baseline is the reference if it is among them, else the first
+    """
+    said = progress or Silent()
+    names = list(engines)
+    baseline = BASELINE if BASELINE in names else names[0]
+    others = [name for name in names if name != baseline]
+    layers = [population.name for population in network.populations]
+    spikes = dict.fromkeys(layers, 0)
+    differing = {name: dict.fromkeys(layers, 0) for name in others}
+    scores_differ = dict.fromkeys(others, 0)
+    first: Difference | None = None
+    # Lava takes seconds to start: it gets all samples at once.
+    size = len(payloads) if "lava" in names else BATCH
+    starts = range(0, len(payloads), size)
+    with said.task("verifying", len(starts) * len(names)) as task:
+        for start in starts:
+            batch = payloads[start : start + size]
+            expected = _run(baseline, engines[baseline], network, batch)
+            task.advance(text=baseline)
+            for name, train in (expected.spikes or {}).items():
+                spikes[name] += int(train.sum())
+            for name in others:
+                found = _run(name, engines[name], network, batch)
+                task.advance(text=name)
+                where = _compare(name, baseline, found, expected, layers, start, differing[name])
+                scores_differ[name] += int((found.scores != expected.scores).any(axis=1).sum())
+                first = first or where
+    return Verification(len(payloads), baseline, spikes, differing, scores_differ, first)
+
+
+def engine(name: str) -> Engine:
+    """Return an engine by its name; each records all spikes.
+
+    Raises
+    ------
+    UserError
+        If it cannot run here.
+    """
+    if name == "torch":
+        from dsr_deploy.torch_engine import TorchEngine
+
+        return lambda network, payloads: TorchEngine(network).run(payloads, record=True)
+    if name == "event":
+        from dsr_deploy.hardware.simulator import Simulator
+
+        return lambda network, payloads: Simulator(network).run(payloads, record=True).run
+    if name == "onnx":
+        from dsr_deploy.onnx_engine import run_onnx
+
+        return lambda network, payloads: run_onnx(network, payloads, record=True)
+    if name == "lava":
+        from dsr_deploy.lava_engine import find_python, run_lava
+
+        find_python()
+        return lambda network, payloads: run_lava(network, payloads)
+    return lambda network, payloads: reference.run(network, payloads, record=True)
+
+
+def _run(name: str, run: Engine, network: IntegerNetwork, payloads: Payloads) -> Run:
+    try:
+        return run(network, payloads)
+    except NetworkError as error:
+        raise UserError(f"engine '{name}': {error}") from None
+
+
+def _compare(
+    name: str,
+    baseline: str,
+    found: Run,
+    expected: Run,
+    layers: list[str],
+    start: int,
+    differing: dict[str, int],
+) -> Difference | None:
+    """Count differing spikes per layer; return the first: layer by layer, then by timestep."""
+    assert found.spikes is not None and expected.spikes is not None
+    first: Difference | None = None
+    for layer in layers:
+        mine, theirs = found.spikes[layer], expected.spikes[layer]
+        unequal = mine != theirs
+        count = int(unequal.sum())
+        differing[layer] += count
+        if count and first is None:
+            by_time = np.argwhere(unequal.swapaxes(0, 1))
+            timestep, sample, channel, row, column = by_time[0].tolist()
+            at = (sample, timestep, channel, row, column)
+            first = Difference(
+                engine=name,
+                baseline=baseline,
+                layer=layer,
+                timestep=timestep,
+                sample=start + sample,
+                neuron=(channel, row, column),
+                found=int(mine[at]),
+                expected=int(theirs[at]),
+            )
+    return first
+
+

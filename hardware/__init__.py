@@ -1,0 +1,1 @@
+"""The network that a chip runs: integers only, numpy and numba, no torch."""

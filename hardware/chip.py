@@ -1,0 +1,261 @@
+"""Chips: what they can hold and compute, with the source of every number.
+
+A number that cannot be checked in a primary source or in code is marked uncertain, and every
+result that it decides says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from dsr_deploy.hardware.bounds import network_bounds
+from dsr_deploy.hardware.network import Connection, IntegerNetwork, NetworkError, Population
+
+_PROFILES: Final = Path(__file__).parent / "chips"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One number of a chip.
+
+    Attributes
+    ----------
+    value : None if the chip sets no such limit or, where not certain, none is public
+    source : where the number stands
+    certain : read in a primary source or in code
+    """
+
+    value: int | None
+    source: str
+    certain: bool
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What a chip can hold and compute.
+
+    Attributes
+    ----------
+    soft_reset : whether a spike can subtract a threshold from the membrane potential
+    payload_bits : width of what a spike carries; 1 is a plain spike
+    weight_bits : of a stored weight, sign included
+    max_exponent : largest :attr:`Connection.exponent`
+    v_bits : width of the signed membrane potential
+    threshold_mantissa_bits, threshold_exponent : a neuron spikes if v > m * 2**exponent
+    threshold_settings_per_core : different thresholds on one core
+    bias_mantissa_bits, bias_exponent_bits : a bias is a signed mantissa times a power of two
+    decay_bits : of the decay, in 1/2**decay_bits
+    max_delay : of a connection, in timesteps
+    cores, neurons_per_core : of one chip
+    synaptic_memory_per_core : bits
+    in_axons_per_core, out_axons_per_core : spike sources and destinations of one core
+    shared_kernels : whether the positions of a convolution on one core share its weights
+    kernel_index_bits : bits stored beside each shared weight
+    """
+
+    name: str
+    soft_reset: Limit
+    payload_bits: Limit
+    weight_bits: Limit
+    max_exponent: Limit
+    v_bits: Limit
+    threshold_mantissa_bits: Limit
+    threshold_exponent: Limit
+    threshold_settings_per_core: Limit
+    bias_mantissa_bits: Limit
+    bias_exponent_bits: Limit
+    decay_bits: Limit
+    max_delay: Limit
+    cores: Limit
+    neurons_per_core: Limit
+    synaptic_memory_per_core: Limit
+    in_axons_per_core: Limit
+    out_axons_per_core: Limit
+    shared_kernels: Limit
+    kernel_index_bits: Limit
+
+
+def known_chips() -> list[str]:
+    """Return the names that :func:`load_chip` takes."""
+    return sorted(path.stem for path in _PROFILES.glob("*.yaml"))
+
+
+def load_chip(name: str) -> Chip:
+    """Load the profile of a chip.
+
+    Raises
+    ------
+    NetworkError
+        If there is no such chip; lists those there are.
+    """
+    if name not in known_chips():
+        raise NetworkError(f"chip '{name}': unknown; choose one of {', '.join(known_chips())}")
+    return read_chip(_PROFILES / f"{name}.yaml")
+
+
+def read_chip(path: Path) -> Chip:
+    """Read a chip profile from a YAML file: ``name`` and, for each limit, its three entries.
+
+    Raises
+    ------
+    NetworkError
+        If the file is no complete profile.
+    """
+    where = f"chip profile '{path.name}'"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise NetworkError(f"{where}: not YAML ({reason}); repair the file") from error
+    if not isinstance(content, dict):
+        raise NetworkError(f"{where}: no mapping of limits; copy one of the shipped profiles")
+    wanted = {field.name for field in fields(Chip)}
+    for label, found in (("lacks", wanted - set(content)), ("unknown", set(content) - wanted)):
+        if found:
+            names = ", ".join(sorted(map(str, found)))
+            raise NetworkError(f"{where}: {label}: {names}; copy one of the shipped profiles")
+    name = content.pop("name")
+    if not isinstance(name, str):
+        raise NetworkError(f"{where}: name {name!r}; a name is text")
+    return Chip(name=name, **{key: _limit(where, key, entry) for key, entry in content.items()})
+
+
+def check_chip(network: IntegerNetwork, chip: Chip) -> None:
+    """Refuse a network that needs what ``chip`` cannot do.
+
+    Give a network from :func:`dsr_deploy.hardware.schedule.schedule`, so that its delays are
+    checked as well. Whether the network fits in size says
+    :func:`dsr_deploy.hardware.mapping.map_network`.
+
+    Raises
+    ------
+    NetworkError
+        With the first of :func:`obstacles`.
+    """
+    for obstacle in obstacles(network, chip):
+        raise NetworkError(obstacle)
+
+
+def obstacles(network: IntegerNetwork, chip: Chip) -> Iterator[str]:
+    """Yield everything that ``chip`` cannot do for ``network``, each with a way out."""
+    if not chip.soft_reset.value:
+        yield (
+            f"network: its neurons reset by subtraction, {chip.name} resets to 0 only; "
+            "use a chip with programmable neurons, such as loihi2"
+        )
+    low, high = network.input.low, network.input.high
+    if chip.payload_bits.value is not None:
+        needed = 1 if low >= 0 and high <= 1 else _signed_bits(low, high)
+        if needed > chip.payload_bits.value:
+            yield (
+                f"input: payloads from {low} to {high} take {needed} bits, a spike of "
+                f"{chip.name} carries {chip.payload_bits.value}; use payloads 0 and 1, "
+                "or a chip with graded spikes, such as loihi2"
+            )
+    for connection in network.connections:
+        yield from _connection_obstacles(connection, chip)
+    bounds = network_bounds(network)
+    for population in network.populations:
+        membrane = bounds[population.name].membrane
+        yield from _range_obstacle(population, membrane.low, membrane.high, chip)
+        yield from _population_obstacles(population, chip)
+    per_core, cores = chip.threshold_settings_per_core.value, chip.cores.value
+    if per_core is not None and cores is not None:
+        settings = sum(threshold_settings(p) for p in network.populations)
+        if settings > per_core * cores:
+            yield (
+                f"network: {settings} different thresholds, {chip.name} has {per_core} on each "
+                f"of {cores} cores; let channels share thresholds, or use loihi2"
+            )
+
+
+def threshold_settings(population: Population) -> int:
+    """Count the different pairs of v_fire and v_threshold in ``population``."""
+    pairs = np.stack([population.v_fire, population.v_threshold])
+    return int(np.unique(pairs, axis=1).shape[1])
+
+
+def _connection_obstacles(connection: Connection, chip: Chip) -> Iterator[str]:
+    where = f"connection '{connection.name}'"
+    for label, value, limit, way_out in (
+        ("weights of {} bits", connection.weight_bits, chip.weight_bits, "quantize to fewer bits"),
+        ("exponent {}", connection.exponent, chip.max_exponent, "lower with fewer fractional bits"),
+        ("a delay of {} steps", connection.delay, chip.max_delay, "shorten the path beside it"),
+    ):
+        if limit.value is not None and value > limit.value:
+            yield f"{where}: {label.format(value)}, {chip.name} allows {limit.value}; {way_out}"
+
+
+def _range_obstacle(
+    population: Population, low: NDArray[np.int64], high: NDArray[np.int64], chip: Chip
+) -> Iterator[str]:
+    if chip.v_bits.value is None:
+        return
+    bits = [_signed_bits(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+    channel = int(np.argmax(bits))
+    if bits[channel] > chip.v_bits.value:
+        yield (
+            f"population '{population.name}', channel {channel}: the membrane potential may take "
+            f"{bits[channel]} bits ({low[channel]} to {high[channel]}), {chip.name} has "
+            f"{chip.v_bits.value}; lower the population with fewer fractional bits"
+        )
+
+
+def _population_obstacles(population: Population, chip: Chip) -> Iterator[str]:
+    where = f"population '{population.name}'"
+    bits, exponent = chip.threshold_mantissa_bits.value, chip.threshold_exponent.value
+    if bits is not None and exponent is not None:
+        below = population.v_fire.astype(np.int64) - 1  # v >= v_fire is v > v_fire - 1
+        held = (below >= 0) & (below % (1 << exponent) == 0) & (below >> exponent < 1 << bits)
+        if not held.all():
+            channel = int(np.argmin(held))
+            yield (
+                f"{where}, channel {channel}: v_fire {population.v_fire[channel]}, {chip.name} "
+                f"compares v > m * {1 << exponent} with m of {bits} bits; "
+                f"use v_fire = m * {1 << exponent} + 1, or loihi2"
+            )
+    bits, exponents = chip.bias_mantissa_bits.value, chip.bias_exponent_bits.value
+    if bits is not None and exponents is not None:
+        bias = population.bias.astype(np.int64)
+        reach = 1 << (bits - 1)
+        held = np.zeros(bias.shape, np.bool_)
+        for e in range(1 << exponents):
+            mantissa = bias >> e
+            held |= (mantissa << e == bias) & (-reach <= mantissa) & (mantissa < reach)
+        if not held.all():
+            channel = int(np.argmin(held))
+            yield (
+                f"{where}, channel {channel}: bias {bias[channel]}, {chip.name} stores a mantissa "
+                f"of {bits} bits times 2**0 to 2**{(1 << exponents) - 1}; "
+                "round the bias to that grid, or use loihi2"
+            )
+    if chip.decay_bits.value is not None and population.decay >= 1 << chip.decay_bits.value:
+        yield (
+            f"{where}: decay {population.decay}, {chip.name} stores {chip.decay_bits.value} bits; "
+            f"use a decay below {1 << chip.decay_bits.value}"
+        )
+
+
+def _signed_bits(low: int, high: int) -> int:
+    """Return the width of the two's complement register that holds ``low`` to ``high``."""
+    return max((~n if n < 0 else n).bit_length() for n in (low, high)) + 1
+
+
+def _limit(where: str, key: str, entry: Any) -> Limit:
+    if not isinstance(entry, dict) or set(entry) != {"value", "source", "certain"}:
+        raise NetworkError(f"{where}: {key} needs exactly value, source and certain")
+    limit = Limit(**entry)
+    valid_value = limit.value is None or (isinstance(limit.value, int) and limit.value >= 0)
+    if not (valid_value and isinstance(limit.source, str) and isinstance(limit.certain, bool)):
+        raise NetworkError(
+            f"{where}: {key} has value {limit.value!r}, source {limit.source!r}, certain "
+            f"{limit.certain!r}; a whole number of at least 0 or null, a text, true or false"
+        )
+    return limit

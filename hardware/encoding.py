@@ -1,0 +1,28 @@
+"""Pixels to payloads: how a byte becomes what the input neurons send."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsr_deploy.hardware.network import Input
+
+PIXELS = 256
+"""A pixel is a byte, so a table of this many payloads per channel says everything."""
+
+
+def payload_table(input: Input) -> NDArray[np.int8]:
+    """Return the payload of every pixel value, int8 (C, 256).
+
+    ::
+
+        table[c, p] = clip(rint((p * pixel_scale - mean[c]) / (std[c] * step)), low, high)
+
+    in float64, so that it is the same on every machine; ``rint`` rounds half to even.
+    """
+    pixels = np.arange(PIXELS, dtype=np.float64)
+    mean = np.array(input.mean, dtype=np.float64)[:, None]
+    unit = np.array(input.std, dtype=np.float64)[:, None] * input.step
+    payload = np.rint((pixels * input.pixel_scale - mean) / unit)
+    table: NDArray[np.int8] = np.clip(payload, input.low, input.high).astype(np.int8)
+    return table

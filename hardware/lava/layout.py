@@ -1,0 +1,171 @@
+"""The integer network's weights in Lava's layouts; numpy alone.
+
+Lava's Conv computes on (W, H, C) and truly convolves, so every array is turned around here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsr_deploy.hardware.network import (
+    INPUT,
+    V_MAX,
+    Connection,
+    Input,
+    NetworkError,
+    Shape,
+)
+
+Int32 = NDArray[np.int32]
+
+INT8_MAX = 127
+"""Lava's Conv holds its kernel size, stride, padding and groups in int8, 128 groups are none."""
+
+INT32_MAX = (1 << 31) - 1
+
+CONV_PAIRS = 256
+"""Channel pairs up to which Lava's Conv is used for its own sake: it computes them one by one,
+35 to 140 us each, and a Sparse of the same synapses needs 2 ns per synapse."""
+
+SPARSE_SYNAPSES = 4_000_000
+"""Synapses up to which a Sparse stands in for a slow Conv; each takes 8 bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """A connection as single synapses, of weight ``weight`` each; int32, (S,).
+
+    ``target`` and ``source`` count neurons in (W, H, C) order.
+    """
+
+    target: Int32
+    source: Int32
+    weight: Int32
+
+
+def turned(shape: Shape) -> Shape:
+    """Return (W, H, C) for (C, H, W)."""
+    return (shape[2], shape[1], shape[0])
+
+
+def conv_kernel(connection: Connection) -> Int32:
+    """Return the kernel of a conv or pool for Lava's Conv, exponent included.
+
+    Conv ignores its ``weight_exp`` and clips no weight, so the weights carry the exponent.
+
+    Returns
+    -------
+    int32, (C_out, KW, KH, C_in / groups)
+    """
+    weight = connection.weight.astype(np.int32) << connection.exponent
+    if connection.kind == "pool":
+        weight = np.broadcast_to(weight[:, None, None, None], (len(weight), 1, *connection.kernel))
+    return np.ascontiguousarray(weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1))
+
+
+def dense_weight(connection: Connection, source: Shape) -> Int32:
+    """Return a linear connection's weights for a source in (W, H, C) order; int32, (out, in)."""
+    out = len(connection.weight)
+    columns = connection.weight.reshape(out, *source).swapaxes(1, 3).reshape(out, -1)
+    return columns.astype(np.int32)
+
+
+def synapses(connection: Connection, source: Shape) -> Synapses:
+    """Return every nonzero synapse of a conv, pool or identity connection, without exponent.
+
+    Parameters
+    ----------
+    source : (C, H, W) of the source
+    """
+    channels, height, width = source
+    out_channels, out_height, out_width = connection.output_shape(source)
+    weight = connection.weight.astype(np.int32)
+    per_group, groups = 1, out_channels
+    if connection.kind == "conv":
+        per_group, groups = weight.shape[1], connection.groups
+    else:
+        weight = np.broadcast_to(weight[:, None, None, None], (channels, 1, *connection.window))
+    # One axis each: target channel, channel within its group, target y, target x, kernel y, x.
+    o, c, ty, tx, ky, kx = np.ogrid[
+        :out_channels,
+        :per_group,
+        :out_height,
+        :out_width,
+        : connection.window[0],
+        : connection.window[1],
+    ]
+    y = ty * connection.stride[0] + ky - connection.padding[0]
+    x = tx * connection.stride[1] + kx - connection.padding[1]
+    channel = o // (out_channels // groups) * per_group + c
+    value = weight[o, c, ky, kx]
+    exists = (value != 0) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    columns = (
+        (tx * out_height + ty) * out_channels + o,
+        (x * height + y) * channels + channel,
+        value,
+    )
+    target, source_index, value = (
+        np.broadcast_to(column, exists.shape)[exists].astype(np.int32) for column in columns
+    )
+    return Synapses(target, source_index, value)
+
+
+def largest_sum(connection: Connection, payload: int) -> int:
+    """Return the largest magnitude that the connection's sum can take, exponent included.
+
+    Parameters
+    ----------
+    payload : largest magnitude that the source sends
+    """
+    weight = connection.weight.astype(np.int64)
+    per_target = np.abs(weight.reshape(len(weight), -1)).sum(axis=1)
+    taps = int(np.prod(connection.kernel))
+    return (int(per_target.max(initial=0)) * taps * payload) << connection.exponent
+
+
+def largest_payload(connection: Connection, network_input: Input) -> int:
+    """Return the largest magnitude that the connection's source sends; 1 for spikes."""
+    if connection.source != INPUT:
+        return 1
+    return max(abs(network_input.low), abs(network_input.high))
+
+
+def takes_conv(connection: Connection, source: Shape, payload: int) -> bool:
+    """Return whether ``connection`` becomes one of Lava's Conv, not a Sparse or Dense.
+
+    It must be exact there, where sums wrap at 24 bits, and not much slower.
+
+    Parameters
+    ----------
+    connection : of any kind
+    source : (C, H, W) of its source
+    payload : largest magnitude that the source sends
+    """
+    if connection.kind not in ("conv", "pool"):
+        return False
+    is_conv = connection.kind == "conv"
+    groups = connection.groups if is_conv else len(connection.weight)
+    int8 = max(groups, *connection.window, *connection.stride, *connection.padding)
+    if int8 > INT8_MAX or largest_sum(connection, payload) > V_MAX:
+        return False
+    out_channels, height, width = connection.output_shape(source)
+    pairs = out_channels * (connection.weight.shape[1] if is_conv else 1)
+    kernel_height, kernel_width = connection.window
+    count = pairs * height * width * kernel_height * kernel_width
+    return pairs <= CONV_PAIRS or count > SPARSE_SYNAPSES
+
+
+def check_sum(connection: Connection, payload: int) -> None:
+    """Raise NetworkError where Lava's Dense and Sparse, which sum in 32 bits, could overflow.
+
+    They hold doubled weights, see :func:`dsr_deploy.hardware.lava.assemble.matrix_options`.
+    """
+    largest = 2 * largest_sum(connection, payload)
+    if largest > INT32_MAX:
+        raise NetworkError(
+            f"connection '{connection.name}': sums up to {largest // 2}, Lava holds up to "
+            f"{INT32_MAX // 2}; give it a smaller exponent"
+        )

@@ -1,0 +1,170 @@
+"""Run an integer network in Lava: ``python -m dsr_deploy.hardware.lava.runner``.
+
+A program for the Python 3.10 environment that holds lava-nc; the toolchain starts it and
+exchanges files with it. Exit code 0, or 1 with the reason on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.magma.runtime.message_infrastructure.multiprocessing import SystemProcess
+from numpy.typing import NDArray
+
+from dsr_deploy.hardware.lava.assemble import Assembly, assemble
+from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.network_file import read
+from dsr_deploy.hardware.reference import check_payloads
+
+Spikes = dict[str, NDArray[np.bool_]]
+
+IDLE_SECONDS = 0.001
+GRACE_SECONDS = 2.0
+"""How long after a process has ended the reason of another may still come in."""
+
+
+class LavaProcessError(RuntimeError):
+    """A process of Lava's ended before its time; the reason, then the tracebacks."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; see ``--help``."""
+    parser = argparse.ArgumentParser(prog="python -m dsr_deploy.hardware.lava.runner")
+    parser.add_argument("network", type=Path, help="integer network (.safetensors), as scheduled")
+    parser.add_argument("payloads", type=Path, help=".npz with int8 'payloads' (N, [T,] C, H, W)")
+    parser.add_argument("out", type=Path, help=".npz to write: 'spikes_<i>' of population i")
+    parser.add_argument("--time-limit", type=float, default=600.0, help="seconds")
+    options = parser.parse_args(arguments)
+    _arm_time_limit(options.time_limit)
+    try:
+        network = read(options.network)
+        with np.load(options.payloads, allow_pickle=False) as file:
+            payloads = file["payloads"]
+        spikes = execute(network, payloads)
+        _write(options.out, [spikes[p.name] for p in network.populations])
+    except (NetworkError, LavaProcessError) as error:
+        print(f"lava: {error}", file=sys.stderr)
+        _end(1)
+    except Exception:
+        traceback.print_exc()
+        _end(1)
+    return 0
+
+
+def execute(network: IntegerNetwork, payloads: NDArray[np.int8]) -> Spikes:
+    """Run ``network`` on the samples, back to back, as it is scheduled.
+
+    Parameters
+    ----------
+    payloads : int8, (N, C, H, W), or (N, T, C, H, W) for a framed input
+
+    Returns
+    -------
+    For each population by name, bool (N, T, C, H, W).
+
+    Raises
+    ------
+    NetworkError
+        If the payloads do not fit the input, or Lava cannot hold a connection.
+    LavaProcessError
+        If a process fails; Lava's other processes may still be waiting for it.
+    """
+    check_payloads(network, payloads)
+    assembly = assemble(network, payloads)
+    assembly.source.run(
+        RunSteps(num_steps=assembly.steps, blocking=False), Loihi2SimCfg(select_tag="fixed_pt")
+    )
+    workers = [c for c in multiprocessing.active_children() if isinstance(c, SystemProcess)]
+    frames = len(payloads) * network.timesteps
+    trains = _collect(assembly, frames, lambda: _check(workers))
+    assembly.source.wait()
+    assembly.source.stop()
+    return {
+        name: train.reshape(len(payloads), network.timesteps, *train.shape[1:]).swapaxes(2, 4)
+        for name, train in trains.items()
+    }
+
+
+def _collect(assembly: Assembly, frames: int, check: Callable[[], None]) -> Spikes:
+    """Receive ``frames`` frames of every population; bool (frames, W, H, C) each."""
+    ports = {name: p.record.external_pipe_csp_recv_port for name, p in assembly.populations.items()}
+    trains = {
+        name: np.empty((frames, *p.record.shape), np.bool_)
+        for name, p in assembly.populations.items()
+    }
+    received = dict.fromkeys(ports, 0)
+    while min(received.values()) < frames:
+        idle = True
+        for name, port in ports.items():
+            while port.probe():
+                trains[name][received[name]] = port.recv()
+                received[name] += 1
+                idle = False
+        if idle:
+            check()
+            time.sleep(IDLE_SECONDS)
+    return trains
+
+
+def _check(workers: list[Any]) -> None:
+    """Raise LavaProcessError if a worker has ended: Lava itself would wait for it forever."""
+    if all(worker.is_alive() for worker in workers):
+        return
+    time.sleep(GRACE_SECONDS)
+    reports = [worker.exception for worker in workers]
+    failures = {traceback_text: error for error, traceback_text in filter(None, reports)}
+    if failures:
+        reason = "; ".join(dict.fromkeys(str(error) for error in failures.values()))
+        raise LavaProcessError("\n".join([reason, *failures]))
+    codes = sorted({worker.exitcode for worker in workers if not worker.is_alive()})
+    raise LavaProcessError(f"a process ended before the run was over, exit codes {codes}")
+
+
+def _arm_time_limit(seconds: float) -> None:
+    """End the program after ``seconds``, whatever it is waiting for."""
+
+    def expire() -> None:
+        print(
+            f"lava: not done after {seconds:g} s; raise --time-limit or run fewer samples",
+            file=sys.stderr,
+        )
+        _end(1)
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+
+
+def _end(code: int) -> None:
+    """Leave at once: Lava's own way out waits for the processes that hang."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _write(path: Path, trains: list[NDArray[np.bool_]]) -> None:
+    """Write the spikes under a temporary name, then rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        arrays: dict[str, Any] = {f"spikes_{i}": train for i, train in enumerate(trains)}
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""What the file of an integer network contains: the graph as JSON, the numbers as tensors.
+
+:mod:`dsr_deploy.hardware.network_file` puts them into a container; docs/network-format.md
+specifies both.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import fields
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsr_deploy.hardware import nibbles
+from dsr_deploy.hardware.network import (
+    Connection,
+    Input,
+    IntegerNetwork,
+    Kind,
+    NetworkError,
+    Pair,
+    Population,
+    Shape,
+)
+from dsr_deploy.hardware.strict_json import LONGEST_TEXT, JsonObject, printable
+
+FORMAT: Final = "dsr-deploy integer network"
+VERSION: Final = 1
+
+MAX_NEURONS: Final = 1 << 24
+"""Most neurons of a population, and most values of an input, its padding included."""
+
+PACKED_BITS: Final = 4
+"""Weights of at most this many bits are stored two to a byte."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_READOUT_LIMIT: Final = (1 << 31) - 1
+_VECTORS: Final = ("bias", "v_fire", "v_threshold")
+
+Tensors = dict[str, NDArray[Any]]
+
+
+def tensors_of(network: IntegerNetwork) -> Tensors:
+    """Return the tensors of ``network`` by name, contiguous, weights packed."""
+    tensors: Tensors = {}
+    for population in network.populations:
+        for label in _VECTORS:
+            tensors[f"{population.name}.{label}"] = getattr(population, label)
+    for i, connection in enumerate(network.connections):
+        twins = sum(c.name == connection.name for c in network.connections[:i])
+        packed = connection.weight_bits <= PACKED_BITS
+        tensors[_weight_name(connection.source, connection.target, twins)] = (
+            nibbles.pack(np.ascontiguousarray(connection.weight)) if packed else connection.weight
+        )
+    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+
+
+def describe(network: IntegerNetwork) -> dict[str, Any]:
+    """Return the graph as JSON: every field of the classes but the arrays."""
+    shown = network.input
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": network.name,
+        "timesteps": network.timesteps,
+        "input": {
+            "shape": shown.shape,
+            "mean": [float(mean) for mean in shown.mean],
+            "std": [float(std) for std in shown.std],
+            "pixel_scale": float(shown.pixel_scale),
+            "step": float(shown.step),
+            "low": shown.low,
+            "high": shown.high,
+            "framed": shown.framed,
+        },
+        "populations": [
+            {"name": p.name, "shape": p.shape, "decay": p.decay, "start": p.start}
+            for p in network.populations
+        ],
+        "connections": [
+            {f.name: getattr(c, f.name) for f in fields(c) if f.name != "weight"}
+            | {"weight_shape": c.weight.shape}
+            for c in network.connections
+        ],
+        "readout": network.readout,
+        "classes": network.classes,
+    }
+
+
+def network_of(graph: JsonObject, tensors: Tensors) -> IntegerNetwork:
+    """Build the network of the JSON's remaining fields; every tensor must be used."""
+    left = dict(tensors)
+    populations = tuple(
+        _population(entry, left) for entry in graph.nested_list("populations", "population")
+    )
+    connections: list[Connection] = []
+    for entry in graph.nested_list("connections", "connection"):
+        connections.append(_connection(entry, left, connections))
+    network = IntegerNetwork(
+        name=graph.text("name"),
+        timesteps=graph.whole("timesteps"),
+        input=_input(graph.nested("input")),
+        populations=populations,
+        connections=tuple(connections),
+        readout=graph.wholes("readout"),
+        classes=graph.texts("classes"),
+    )
+    graph.finish()
+    for name in sorted(left):
+        raise NetworkError(f"tensor '{printable(name)}' belongs to nothing in the network")
+    return network
+
+
+def _input(entry: JsonObject) -> Input:
+    made = Input(
+        shape=entry.triple("shape"),
+        mean=entry.numbers("mean"),
+        std=entry.numbers("std"),
+        pixel_scale=entry.number("pixel_scale"),
+        step=entry.number("step"),
+        low=entry.whole("low"),
+        high=entry.whole("high"),
+        framed=entry.flag("framed"),
+    )
+    entry.finish()
+    return made
+
+
+def _population(entry: JsonObject, left: Tensors) -> Population:
+    name, shape = _name(entry, "name"), entry.triple("shape")
+    bias, v_fire, v_threshold = (
+        _take(left, f"{name}.{label}", np.int32, (shape[0],)) for label in _VECTORS
+    )
+    made = Population(
+        name, shape, bias, v_fire, v_threshold, entry.whole("decay"), entry.whole("start")
+    )
+    entry.finish()
+    return made
+
+
+def _connection(entry: JsonObject, left: Tensors, before: list[Connection]) -> Connection:
+    source, target = _name(entry, "source"), _name(entry, "target")
+    twins = sum((c.source, c.target) == (source, target) for c in before)
+    bits, shape = entry.whole("weight_bits"), entry.wholes("weight_shape")
+    if not 1 <= len(shape) <= 4 or min(shape) < 1:
+        raise NetworkError(
+            f"{entry.where}: weight_shape {list(shape)[:8]}; one to four positive whole numbers"
+        )
+    name = _weight_name(source, target, twins)
+    if bits <= PACKED_BITS:
+        packed = _take(left, name, np.uint8, ((math.prod(shape) + 1) // 2,))
+        try:
+            weight = nibbles.unpack(packed, shape)
+        except ValueError as error:
+            raise NetworkError(f"tensor '{name}': {error}") from error
+    else:
+        weight = _take(left, name, np.int8, shape)
+    made = Connection(
+        source=source,
+        target=target,
+        kind=cast(Kind, entry.text("kind")),  # the class refuses others
+        weight=weight,
+        weight_bits=bits,
+        exponent=entry.whole("exponent"),
+        kernel=entry.pair("kernel"),
+        stride=entry.pair("stride"),
+        padding=entry.pair("padding"),
+        groups=entry.whole("groups"),
+        delay=entry.whole("delay"),
+    )
+    entry.finish()
+    return made
+
+
+def _name(entry: JsonObject, key: str) -> str:
+    name = entry.text(key)
+    _check_name(entry.where, name)
+    return name
+
+
+def _check_name(where: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise NetworkError(
+            f"{where}: name '{printable(name, 60)}'; letters, digits, '_', '.' and '-' make a "
+            "name, the first is a letter, a digit or '_'"
+        )
+
+
+def check_allowed(network: IntegerNetwork) -> None:
+    """Refuse names and sizes that the format does not allow, of a network read or written."""
+    for text in (network.name, *network.classes):
+        if len(text) > LONGEST_TEXT or not text.isprintable():
+            raise NetworkError(
+                f"network: name '{printable(text, 60)}'; names are printable, "
+                f"at most {LONGEST_TEXT} characters"
+            )
+    if any(abs(weight) > _READOUT_LIMIT for weight in network.readout):
+        raise NetworkError(f"network: readout weights are within +-{_READOUT_LIMIT}")
+    for population in network.populations:
+        _check_name("population", population.name)
+        _check_size(f"population '{population.name}'", population.shape, (0, 0))
+    _check_size("input", network.input.shape, (0, 0))
+    for connection in network.connections:
+        where = f"connection '{connection.name}'"
+        _check_size(where, network.shapes[connection.source], connection.padding)
+
+
+def _check_size(where: str, shape: Shape, padding: Pair) -> None:
+    channels, height, width = shape
+    size = channels * (height + 2 * padding[0]) * (width + 2 * padding[1])
+    if size > MAX_NEURONS:
+        raise NetworkError(
+            f"{where}: {size} values with padding; at most {MAX_NEURONS} are possible"
+        )
+
+
+def _weight_name(source: str, target: str, twins: int) -> str:
+    """Name the weights; ``twins`` counts earlier connections between the same two."""
+    return f"{source}->{target}.weight" + (f".{twins}" if twins else "")
+
+
+def _take(left: Tensors, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Remove a tensor from ``left`` and return a copy that can be written to."""
+    if name not in left:
+        raise NetworkError(f"tensor '{name}' is missing")
+    tensor = left.pop(name)
+    if tensor.dtype != dtype or tensor.shape != shape:
+        raise NetworkError(
+            f"tensor '{name}' is {tensor.dtype} of shape {tensor.shape}, "
+            f"not {np.dtype(dtype)} of shape {shape}"
+        )
+    return tensor.copy()

@@ -1,0 +1,125 @@
+"""The file of an integer network, ``network.safetensors``; docs/network-format.md specifies it.
+
+Nothing in a file is believed before it is checked, and no size that it claims is allocated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.network_content import (
+    FORMAT,
+    VERSION,
+    Tensors,
+    check_allowed,
+    describe,
+    network_of,
+    tensors_of,
+)
+from dsr_deploy.hardware.strict_json import load_object, printable
+
+_KEY: Final = "dsr-deploy"
+
+
+def write(network: IntegerNetwork, path: Path) -> None:
+    """Write ``network`` to ``path``: whole or, if anything fails, not at all.
+
+    Raises
+    ------
+    NetworkError
+        If the format cannot hold the network; see :func:`to_bytes`.
+    """
+    data = to_bytes(network)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> IntegerNetwork:
+    """Read the network in ``path``.
+
+    Raises
+    ------
+    NetworkError
+        If the file is anything but a whole, unchanged, valid network; one line that names it.
+    OSError
+        If it cannot be read.
+    """
+    return from_bytes(path.read_bytes(), str(path))
+
+
+def to_bytes(network: IntegerNetwork) -> bytes:
+    """Return the file of ``network``; equal networks give equal bytes.
+
+    Raises
+    ------
+    NetworkError
+        If a name has characters, or a shape a size, that the format does not allow.
+    """
+    check_allowed(network)
+    tensors = tensors_of(network)
+    text = json.dumps(describe(network), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    # One key alone: safetensors writes several in an order that changes from run to run.
+    return save(tensors, {_KEY: f"{_checksum(text, tensors)} {text}"})
+
+
+def from_bytes(data: bytes, where: str = "network") -> IntegerNetwork:
+    """Read a network from the bytes of its file; ``where`` names it in errors.
+
+    Raises
+    ------
+    NetworkError
+        If the bytes are anything but a whole, unchanged, valid network.
+    """
+    try:
+        return _parse(data)
+    except NetworkError as error:
+        raise NetworkError(f"{where}: {error}") from error
+
+
+def _parse(data: bytes) -> IntegerNetwork:
+    try:
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise NetworkError(
+            f"not a whole safetensors file ({printable(str(error))}); export it again"
+        ) from error
+    metadata: dict[str, str] = header.get("__metadata__") or {}
+    checksum, _, text = metadata.get(_KEY, "").partition(" ")
+    if not text:
+        raise NetworkError(
+            f"a safetensors file without '{_KEY}' in its metadata; `dsr-deploy export` writes one"
+        )
+    graph = load_object("network", text)
+    if (name := graph.text("format")) != FORMAT:
+        raise NetworkError(f"a file of format '{name}', '{FORMAT}' is read")
+    if (version := graph.whole("version")) != VERSION:
+        raise NetworkError(f"format version {version}; version {VERSION} is read, export it again")
+    if _checksum(text, tensors) != checksum:
+        raise NetworkError("the checksum does not match the content; export it again")
+    network = network_of(graph, tensors)
+    check_allowed(network)
+    return network
+
+
+def _checksum(text: str, tensors: Tensors) -> str:
+    """Hash the JSON text and then every tensor in the order of the names."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()

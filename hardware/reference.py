@@ -1,0 +1,140 @@
+"""The arithmetic of the integer network, readable and slow: the definition.
+
+Every other engine is compared with this one, spike for spike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsr_deploy.hardware.network import (
+    DECAY_ONE,
+    INPUT,
+    V_MAX,
+    V_MIN,
+    Connection,
+    IntegerNetwork,
+    NetworkError,
+    Population,
+)
+from dsr_deploy.hardware.run import Run
+
+Int64 = NDArray[np.int64]
+
+
+def run(network: IntegerNetwork, payloads: NDArray[np.int8], *, record: bool = False) -> Run:
+    """Run ``network`` on N samples.
+
+    Parameters
+    ----------
+    payloads : int8, (N, C, H, W), or (N, T, C, H, W) for a framed input
+    record : keep every spike of every population
+
+    Raises
+    ------
+    NetworkError
+        If the payloads do not fit the input, or a membrane potential leaves 24 bits.
+    """
+    check_payloads(network, payloads)
+    samples = payloads.shape[0]
+    v = {p.name: np.zeros((samples, *p.shape), np.int64) for p in network.populations}
+    spikes = {
+        p.name: np.zeros((samples, network.timesteps, *p.shape), np.bool_)
+        for p in network.populations
+    }
+    for t in range(network.timesteps):
+        frame = payloads[:, t] if network.input.framed else payloads
+        for population in network.populations:
+            current = population.bias.astype(np.int64)[:, None, None]
+            for connection in network.incoming(population):
+                source = connection.source
+                sent = frame if source == INPUT else spikes[source][:, t]
+                current = current + (
+                    transmit(connection, sent.astype(np.int64)) << connection.exponent
+                )
+            v[population.name], spikes[population.name][:, t] = step(
+                population, v[population.name], current
+            )
+    readout = np.array(network.readout, np.int64)
+    fired = spikes[network.output.name][:, :, :, 0, 0].astype(np.int64)
+    scores = np.einsum("t,ntc->nc", readout, fired)
+    return Run(scores, spikes if record else None)
+
+
+def step(
+    population: Population, v: Int64, current: Int64
+) -> tuple[Int64, NDArray[np.bool_]]:
+    """Advance the neurons of ``population`` by one timestep.
+
+    ::
+
+        u = trunc(v * (4096 - decay) / 4096) + current        (IF: decay = 0)
+        s = u >= v_fire
+        v = u - v_threshold * s
+
+    Parameters
+    ----------
+    v, current : int64, (N, C, H, W)
+
+    Returns
+    -------
+    The new v and the spikes.
+
+    Raises
+    ------
+    NetworkError
+        If u leaves the signed 24-bit register.
+    """
+    decayed = np.sign(v) * (np.abs(v) * (DECAY_ONE - population.decay) // DECAY_ONE)
+    u = decayed + current
+    if u.size and not V_MIN <= u.min() <= u.max() <= V_MAX:
+        raise NetworkError(
+            f"population '{population.name}': membrane potential {u.min()} to {u.max()} "
+            f"leaves the 24-bit register ({V_MIN} to {V_MAX})"
+        )
+    fired = u >= population.v_fire[:, None, None]
+    return u - population.v_threshold.astype(np.int64)[:, None, None] * fired, fired
+
+
+def transmit(connection: Connection, sent: Int64) -> Int64:
+    """Return what ``connection`` makes of what its source sent, before the exponent.
+
+    Parameters
+    ----------
+    sent : int64, (N, C, H, W), payloads or spikes
+    """
+    weight = connection.weight.astype(np.int64)
+    if connection.kind == "linear":
+        return (sent.reshape(len(sent), -1) @ weight.T)[:, :, None, None]
+    (kh, kw), (sh, sw), (ph, pw) = connection.window, connection.stride, connection.padding
+    channels, height, width = connection.output_shape(
+        (sent.shape[1], sent.shape[2], sent.shape[3])
+    )
+    padded = np.pad(sent, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    total = np.zeros((len(sent), channels, height, width), np.int64)
+    for y in range(kh):
+        for x in range(kw):
+            window = padded[:, :, y : y + sh * height : sh, x : x + sw * width : sw]
+            if connection.kind == "conv":
+                total += _mix_channels(weight[:, :, y, x], window, connection.groups)
+            else:
+                total += weight[:, None, None] * window
+    return total
+
+
+def check_payloads(network: IntegerNetwork, payloads: NDArray[np.int8]) -> None:
+    """Raise NetworkError unless ``payloads`` is what the network's input takes."""
+    frames = (network.timesteps,) if network.input.framed else ()
+    wanted = (*frames, *network.input.shape)
+    if payloads.dtype != np.int8 or payloads.shape[1:] != wanted:
+        raise NetworkError(
+            f"input: payloads are {payloads.dtype} of shape {payloads.shape}, "
+            f"not int8 of shape (N, {', '.join(map(str, wanted))})"
+        )
+
+
+def _mix_channels(weight: Int64, window: Int64, groups: int) -> Int64:
+    """Apply a (C_out, C_in / groups) matrix at every position."""
+    blocks = zip(np.split(weight, groups), np.split(window, groups, axis=1), strict=True)
+    return np.concatenate([np.einsum("oc,nchw->nohw", w, x) for w, x in blocks], axis=1)

@@ -1,0 +1,1 @@
+"""The network that learns: spiking neurons and layers in torch."""

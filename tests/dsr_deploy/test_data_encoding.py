@@ -1,0 +1,93 @@
+"""The payload table against Python's own arithmetic, one pixel at a time."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsr_deploy.data import DataError, encode, event_input, image_input, payload_table
+from dsr_deploy.hardware.network import Input
+
+
+def naive_payload(input: Input, channel: int, pixel: int) -> int:
+    value = (pixel * input.pixel_scale - input.mean[channel]) / (input.std[channel] * input.step)
+    return min(max(round(value), input.low), input.high)
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> Input:
+    channels = draw(st.integers(1, 3))
+    means = st.lists(st.floats(-3, 3), min_size=channels, max_size=channels)
+    stds = st.lists(st.floats(0.01, 3), min_size=channels, max_size=channels)
+    low = draw(st.integers(-128, 127))
+    return Input(
+        shape=(channels, 2, 3),
+        mean=tuple(draw(means)),
+        std=tuple(draw(stds)),
+        pixel_scale=draw(st.sampled_from([1 / 255, 1 / 16, 1.0])),
+        step=draw(st.floats(1 / 256, 2)),
+        low=low,
+        high=draw(st.integers(low, 127)),
+        framed=draw(st.booleans()),
+    )
+
+
+@given(inputs())
+def test_table_is_the_documented_formula_rounded_half_to_even(input: Input) -> None:
+    table = payload_table(input)
+    assert table.dtype == np.int8
+    assert table.tolist() == [
+        [naive_payload(input, c, p) for p in range(256)] for c in range(input.shape[0])
+    ]
+
+
+@given(inputs(), st.integers(0, 2**32 - 1))
+def test_encode_looks_every_pixel_up_in_its_channel(input: Input, seed: int) -> None:
+    frames = (4,) if input.framed else ()
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, size=(2, *frames, *input.shape), dtype=np.uint8)
+    table = payload_table(input)
+    payload = encode(input, torch.from_numpy(pixels))
+    assert payload.dtype == torch.int8
+    assert payload.shape == pixels.shape
+    for index in np.ndindex(*pixels.shape):
+        assert payload[index] == table[index[-3], pixels[index]]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.05, 0.95), st.floats(0.05, 1)), min_size=1, max_size=3),
+)
+def test_image_input_uses_the_whole_range_and_nothing_saturates(
+    channels: list[tuple[float, float]],
+) -> None:
+    mean, std = zip(*channels, strict=True)
+    input = image_input((len(channels), 4, 4), mean, std)
+    assert np.abs(payload_table(input).astype(int)).max() == 127
+    extremes = [abs(p / 255 - m) / s for m, s in channels for p in (0, 255)]
+    assert input.step * 127 == pytest.approx(max(extremes), rel=1e-12)
+
+
+def test_event_counts_are_their_own_payload_and_saturate_at_127() -> None:
+    input = event_input((2, 48, 48))
+    assert input.framed
+    assert payload_table(input).tolist() == [[*range(128), *[127] * 128]] * 2
+
+
+@pytest.mark.parametrize(
+    ("pixels", "found"),
+    [
+        (torch.zeros(5, 3, 4, 4), "torch.float32 of shape (5, 3, 4, 4)"),
+        (torch.zeros(5, 4, 4, dtype=torch.uint8), "torch.uint8 of shape (5, 4, 4)"),
+        (torch.zeros(5, 1, 4, 4, dtype=torch.uint8), "torch.uint8 of shape (5, 1, 4, 4)"),
+    ],
+)
+def test_encode_refuses_other_types_and_shapes(pixels: torch.Tensor, found: str) -> None:
+    message = (
+        f"samples: {found}; the input takes torch.uint8 of shape (N, C, H, W) "
+        "with (C, H, W) = (3, 4, 4)"
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        encode(image_input((3, 4, 4), (0.5,) * 3, (0.5,) * 3), pixels)

@@ -1,0 +1,283 @@
+"""Folders of real PNG and JPEG files, written here."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dsr_deploy.data import DataError, FolderSplit, TensorSplit, batches, folders, load
+
+CLASSES = ("ant", "bee", "cow")
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def random_pixels(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size=shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes four training images and two test images per class."""
+
+    def make(*shape: int, test: str = "test", suffix: str = "png") -> Path:
+        seed = 0
+        for split, count in (("train", 4), (test, 2)):
+            for name in CLASSES:
+                for i in range(count):
+                    path = tmp_path / split / name / f"{i}.{suffix}"
+                    write_image(path, random_pixels(seed, *shape))
+                    seed += 1
+        return tmp_path
+
+    return make
+
+
+def fails(directory: Path, message: str, name: str = "imagefolder") -> None:
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        load(name, directory, timesteps=4)
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+def test_small_images_are_read_as_they_are(make_folder: Callable[..., Path], test: str) -> None:
+    data = load("imagefolder", make_folder(16, 12, 3, test=test), timesteps=4)
+    assert data.name == "imagefolder"
+    assert data.classes == CLASSES
+    assert isinstance(data.train, TensorSplit)
+    assert isinstance(data.test, TensorSplit)
+    assert (data.train.padding, data.train.flip) == (2, True)
+    assert (data.test.padding, data.test.flip) == (0, False)
+    pixels = torch.cat([data.train.pixels, data.test.pixels]).numpy()
+    assert np.array_equal(
+        pixels, np.stack([random_pixels(s, 16, 12, 3).transpose(2, 0, 1) for s in range(18)])
+    )
+    assert data.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert data.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_mean_and_deviation_are_those_of_the_training_images(
+    make_folder: Callable[..., Path],
+) -> None:
+    data = load("imagefolder", make_folder(16, 12, 3), timesteps=4)
+    assert isinstance(data.train, TensorSplit)
+    pixels = data.train.pixels.numpy() / 255.0
+    assert data.input.mean == pytest.approx(pixels.mean(axis=(0, 2, 3)).tolist(), rel=1e-12)
+    assert data.input.std == pytest.approx(pixels.std(axis=(0, 2, 3)).tolist(), rel=1e-12)
+    assert data.input.shape == (3, 16, 12)
+
+
+def test_gray_jpegs_have_one_channel_and_pils_pixels(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(16, 16, suffix="jpg")
+    data = load("imagefolder", directory, timesteps=4)
+    assert data.input.shape == (1, 16, 16)
+    assert isinstance(data.train, TensorSplit)
+    expected = np.array(Image.open(directory / "train" / "bee" / "1.jpg"))
+    assert np.array_equal(data.train.pixels[5, 0].numpy(), expected)
+
+
+def test_colour_jpegs_have_pils_pixels(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(16, 16, 3, suffix="jpg")
+    data = load("imagefolder", directory, timesteps=4)
+    assert isinstance(data.test, TensorSplit)
+    expected = np.array(Image.open(directory / "test" / "cow" / "0.jpg")).transpose(2, 0, 1)
+    assert np.array_equal(data.test.pixels[4].numpy(), expected)
+
+
+def test_images_of_one_colour_are_possible(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_image(tmp_path / split / "black" / "0.png", np.zeros((8, 8), np.uint8))
+    assert load("imagefolder", tmp_path, timesteps=4).input.std == (1.0,)
+
+
+def test_too_many_images_for_memory_give_the_same_batches(
+    make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = make_folder(16, 16, 3)
+    memory = load("imagefolder", directory, timesteps=4)
+    monkeypatch.setattr(folders, "IN_MEMORY_BYTES", 1000)
+    disk = load("imagefolder", directory, timesteps=4)
+    assert isinstance(disk.train, FolderSplit)
+    assert disk.input == memory.input
+    for split in ("train", "test"):
+        epochs = [
+            list(
+                batches(
+                    getattr(data, split), data.input, 5,
+                    augment=split == "train", seed=0, epoch=0, shuffle=True,
+                )
+            )
+            for data in (disk, memory)
+        ]  # fmt: skip
+        assert len(epochs[0]) == len(epochs[1]) > 0
+        for (payload, labels), (expected, targets) in zip(*epochs, strict=True):
+            assert torch.equal(payload, expected)
+            assert torch.equal(labels, targets)
+
+
+def test_progress_counts_both_splits(make_folder: Callable[..., Path]) -> None:
+    seen: list[tuple[int, int]] = []
+    load(
+        "imagefolder",
+        make_folder(8, 8),
+        timesteps=4,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(12, 18), (18, 18)]
+
+
+def test_large_images_are_cut_to_size(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(70, 90, 3)
+    data = load("imagefolder", directory, timesteps=4, image_size=20)
+    assert data.input.shape == (3, 20, 20)
+    for augment in (True, False):
+        epoch = batches(data.train, data.input, 12, augment=augment, seed=0, epoch=0, shuffle=False)
+        ((payload, _),) = epoch
+        assert payload.shape == (12, 3, 20, 20)
+    assert load("imagefolder", directory, timesteps=4).input.shape == (3, 70, 90)
+
+
+def test_small_images_of_another_size_are_cut_when_a_size_is_given(
+    make_folder: Callable[..., Path],
+) -> None:
+    directory = make_folder(16, 16, 3)
+    data = load("imagefolder", directory, timesteps=4, image_size=12)
+    assert data.input.shape == (3, 12, 12)
+    assert isinstance(data.train, FolderSplit)
+    assert data.train.resize
+    same = load("imagefolder", directory, timesteps=4, image_size=16)
+    assert isinstance(same.train, TensorSplit)
+
+
+def test_imagenet_takes_gray_and_cmyk_images_too(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(40, 30, 3, test="val", suffix="jpg")
+    write_image(directory / "train" / "ant" / "gray.jpg", random_pixels(0, 30, 40))
+    Image.new("CMYK", (30, 30)).save(directory / "train" / "bee" / "cmyk.jpg")
+    (directory / "test").mkdir()  # ImageNet's unlabelled test images
+    data = load("imagenet", directory, timesteps=4)
+    assert data.input.shape == (3, 224, 224)
+    assert data.input.mean == (0.485, 0.456, 0.406)
+    assert (len(data.train), len(data.test)) == (14, 6)
+    epoch = batches(data.train, data.input, 14, augment=True, seed=0, epoch=0, shuffle=True)
+    ((payload, labels),) = epoch
+    assert payload.shape == (14, 3, 224, 224)
+    assert torch.bincount(labels).tolist() == [5, 5, 4]
+
+
+def test_hidden_files_do_not_count(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8)
+    (directory / "train" / "ant" / ".DS_Store").write_bytes(b"\0")
+    assert len(load("imagefolder", directory, timesteps=4).train) == 12
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    fails(tmp_path / "none", f"{tmp_path / 'none'}: there is no such directory")
+    fails(tmp_path / "none", f"{tmp_path / 'none'}: there is no such directory", "imagenet")
+
+
+def test_an_empty_directory_is_named(tmp_path: Path) -> None:
+    fails(tmp_path, f"{tmp_path}: there is no folder train/ with a folder per class in it")
+
+
+def test_a_missing_test_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    fails(tmp_path, f"{tmp_path}: there is neither test/ nor val/ beside train/")
+    (tmp_path / "val").mkdir()
+    fails(tmp_path, f"{tmp_path / 'train'}: it is empty; a folder per class belongs here")
+
+
+def test_differing_classes_are_named(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8)
+    write_image(directory / "train" / "dog" / "0.png", random_pixels(0, 8, 8))
+    (directory / "test" / "cow").rename(directory / "test" / "elk")
+    fails(
+        directory,
+        f"{directory}: train/ and test/ have different classes; only one has 'cow', 'dog', 'elk'",
+    )
+
+
+def test_a_class_without_images_is_named(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8)
+    for name in "abcdefg":
+        (directory / "test" / name).mkdir()
+    message = "there is no image of 'a', 'b', 'c', 'd', 'e' and 2 more"
+    fails(directory, f"{directory / 'test'}: {message}")
+
+
+def test_a_file_that_is_no_image_is_named(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8)
+    file = directory / "train" / "bee" / "notes.txt"
+    file.write_text("bees are insects")
+    fails(directory, f"{file}: this is not an image; remove it or replace it")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_truncated_image_is_named(make_folder: Callable[..., Path], suffix: str) -> None:
+    directory = make_folder(64, 64, 3, suffix=suffix)
+    file = directory / "test" / "cow" / f"1.{suffix}"
+    file.write_bytes(file.read_bytes()[:-2000])
+    with pytest.raises(DataError, match=rf"^{re.escape(str(file))}: the image is damaged \(.+\)"):
+        load("imagefolder", directory, timesteps=4)
+
+
+def test_a_corrupted_image_is_named(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(64, 64, 3)
+    file = directory / "test" / "cow" / "1.png"
+    content = bytearray(file.read_bytes())
+    content[200:5000] = bytes(4800)
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=rf"^{re.escape(str(file))}: the image is damaged \(.+\)"):
+        load("imagefolder", directory, timesteps=4)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_an_image_of_another_size_is_named(make_folder: Callable[..., Path], suffix: str) -> None:
+    directory = make_folder(16, 12, 3, suffix=suffix)
+    file = directory / "train" / "cow" / f"2.{suffix}"
+    write_image(file, random_pixels(0, 20, 10, 3))
+    fails(
+        directory,
+        f"{file}: an image of 10x20 pixels, the first one has 12x16; "
+        "give an image_size to bring all to one size",
+    )
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_an_image_of_another_mode_is_named(make_folder: Callable[..., Path], suffix: str) -> None:
+    directory = make_folder(16, 16, 3, suffix=suffix)
+    file = directory / "train" / "cow" / f"2.{suffix}"
+    write_image(file, random_pixels(0, 16, 16))
+    fails(
+        directory,
+        f"{file}: an image of mode L, the first one has mode RGB; convert it to RGB",
+    )
+
+
+def test_a_first_image_of_another_mode_is_named(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8, 4)
+    file = directory / "train" / "ant" / "0.png"
+    fails(
+        directory,
+        f"{file}: an image of mode RGBA; convert all to gray (L) or colour (RGB)",
+    )
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_an_image_that_disappears_while_training_is_named(
+    make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(folders, "IN_MEMORY_BYTES", 1000)
+    directory = make_folder(16, 16, 3, suffix=suffix)
+    data = load("imagefolder", directory, timesteps=4)
+    file = directory / "train" / "bee" / f"1.{suffix}"
+    file.unlink()
+    epoch = batches(data.train, data.input, 4, augment=True, seed=0, epoch=0, shuffle=True)
+    message = f"{file}: it cannot be opened (No such file or directory)"
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        list(epoch)

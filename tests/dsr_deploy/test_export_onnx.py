@@ -1,0 +1,335 @@
+"""The exported ONNX graph computes what the reference computes, and says what it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.encoding import payload_table
+from dsr_deploy.hardware.network import (
+    INPUT,
+    Connection,
+    Input,
+    IntegerNetwork,
+    NetworkError,
+    Population,
+)
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from networks import integer_networks, payloads_for
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from dsr_deploy import onnx_engine
+from dsr_deploy.errors import UserError
+from dsr_deploy.export.onnx import to_onnx, write_onnx
+
+
+def population(name: str, shape: tuple[int, int, int], **changes: Any) -> Population:
+    """Make a population that fires at 40 and subtracts 50."""
+    level = np.full(shape[0], 40, np.int32)
+    values = {"bias": np.zeros(shape[0], np.int32), "v_fire": level, "v_threshold": level + 10}
+    return Population(name, shape, **(values | changes))
+
+
+def digits(name: str = "digits", framed: bool = False, bits: int = 8) -> IntegerNetwork:
+    """Make a small network with every kind of connection, fed from input and populations."""
+    rng = np.random.default_rng(7)
+    limit = (1 << (bits - 1)) - 1
+
+    def weight(*shape: int) -> NDArray[np.int8]:
+        return rng.integers(-limit, limit + 1, shape).astype(np.int8)
+
+    return IntegerNetwork(
+        name=name,
+        timesteps=4,
+        input=Input((2, 6, 6), (0.4, 0.5), (0.2, 0.3), 1 / 255, 0.05, framed=framed),
+        populations=(
+            population("a", (4, 6, 6), decay=700),
+            population("b", (4, 3, 3)),
+            population("out", (3, 1, 1)),
+        ),
+        connections=(
+            Connection(INPUT, "a", "conv", weight(4, 1, 3, 3), bits, padding=(1, 1), groups=2),
+            Connection("a", "b", "pool", weight(4), bits, 2, kernel=(2, 2), stride=(2, 2)),
+            Connection("b", "out", "linear", weight(3, 36), bits, 1),
+            Connection(INPUT, "out", "linear", weight(3, 72), bits),
+        ),
+        readout=(4, 3, 2, 1),
+        classes=("one", "two", "three"),
+    )
+
+
+def payloads(network: IntegerNetwork, samples: int) -> NDArray[np.int8]:
+    frames = (network.timesteps,) if network.input.framed else ()
+    shape = (samples, *frames, *network.input.shape)
+    return np.random.default_rng(11).integers(-128, 128, shape).astype(np.int8)
+
+
+def assert_same(network: IntegerNetwork, sent: NDArray[np.int8], **options: Any) -> None:
+    """Compare every spike and every score of the engine with the reference."""
+    expected = reference.run(network, sent, record=True)
+    found = onnx_engine.run(network, sent, record=True, **options)
+    assert expected.spikes is not None
+    assert found.spikes is not None
+    assert found.spikes.keys() == expected.spikes.keys()
+    for name, spikes in expected.spikes.items():
+        assert found.spikes[name].dtype == np.bool_
+        np.testing.assert_array_equal(found.spikes[name], spikes, err_msg=name)
+    assert found.scores.dtype == np.int64
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_every_spike_is_the_references(data: st.DataObject) -> None:
+    network = data.draw(integer_networks())
+    assert_same(network, data.draw(payloads_for(network)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_integers_that_wrap_on_the_way_do_not_matter(data: st.DataObject) -> None:
+    network = data.draw(integer_networks(in_range=False, lif=False))
+    sent = data.draw(payloads_for(network))
+    try:
+        reference.run(network, sent)
+    except NetworkError:
+        assume(False)
+    assert_same(network, sent)
+
+
+@pytest.mark.parametrize("framed", [False, True])
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_every_kind_of_connection(framed: bool, bits: int) -> None:
+    network = digits(framed=framed, bits=bits)
+    assert_same(network, payloads(network, 5))
+
+
+def test_products_of_the_largest_payloads_and_weights_do_not_saturate() -> None:
+    # two products of unsigned with signed bytes overflow the int16 that AVX2 adds them in
+    weight = np.array([[127] * 64, [-127] * 64], np.int8)
+    threshold = np.full(2, 127 * 127 * 64, np.int32)
+    network = IntegerNetwork(
+        name="largest",
+        timesteps=2,
+        input=Input((64, 1, 1), (0.0,) * 64, (1.0,) * 64, 1.0, 1.0, low=-128),
+        populations=(population("out", (2, 1, 1), v_fire=threshold, v_threshold=threshold),),
+        connections=(Connection(INPUT, "out", "linear", weight, 8),),
+        readout=(1, 1),
+    )
+    sent = np.full((2, 64, 1, 1), 127, np.int8)
+    sent[1] = -128
+    run = onnx_engine.run(network, sent)
+    np.testing.assert_array_equal(run.scores, [[2, 0], [0, 2]])
+    assert_same(network, sent)
+
+
+def test_a_decayed_potential_is_rounded_toward_zero() -> None:
+    # v = -3 after the first step; -3 * 2048 / 4096 = -1.5 becomes -1, and -1 + 1 fires at 0
+    network = IntegerNetwork(
+        name="decay",
+        timesteps=2,
+        input=Input((1, 1, 1), (0.0,), (1.0,), 1.0, 1.0, framed=True),
+        populations=(
+            population(
+                "out",
+                (1, 1, 1),
+                decay=2048,
+                v_fire=np.array([0], np.int32),
+                v_threshold=np.array([5], np.int32),
+            ),
+        ),
+        connections=(Connection(INPUT, "out", "linear", np.ones((1, 1), np.int8), 8),),
+        readout=(10, 1),
+    )
+    sent = np.array([-3, 1], np.int8).reshape(1, 2, 1, 1, 1)
+    np.testing.assert_array_equal(onnx_engine.run(network, sent).scores, [[1]])
+
+
+def test_samples_are_run_in_parts() -> None:
+    network = digits()
+    assert_same(network, payloads(network, 67))
+
+
+def test_no_samples_give_no_scores() -> None:
+    network = digits()
+    run = onnx_engine.run(network, payloads(network, 0))
+    assert run.scores.shape == (0, 3)
+    assert run.spikes is None
+
+
+def test_names_of_populations_do_not_collide_with_the_graphs() -> None:
+    names = {"a": "payload", "b": "readout", "out": "0:input->payload"}
+    network = digits()
+    network = replace(
+        network,
+        populations=tuple(replace(p, name=names[p.name]) for p in network.populations),
+        connections=tuple(
+            replace(c, source=names.get(c.source, c.source), target=names[c.target])
+            for c in network.connections
+        ),
+    )
+    assert_same(network, payloads(network, 3))
+
+
+@pytest.mark.parametrize("framed", [False, True])
+def test_the_exported_file_takes_images(tmp_path: Path, framed: bool) -> None:
+    network = digits(framed=framed)
+    write_onnx(network, tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(
+        tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
+    )
+    frames = (4,) if framed else ()
+    image = np.random.default_rng(3).integers(0, 256, (6, *frames, 2, 6, 6)).astype(np.uint8)
+    scores, counts = session.run(["scores", "spike_counts"], {"image": image})
+    table = payload_table(network.input)
+    sent = np.stack([table[c][image[..., c, :, :]] for c in range(2)], axis=-3)
+    expected = reference.run(network, sent, record=True)
+    assert expected.spikes is not None
+    np.testing.assert_array_equal(scores, expected.scores)
+    np.testing.assert_array_equal(
+        counts, np.stack([s.sum((1, 2, 3, 4)) for s in expected.spikes.values()], axis=1)
+    )
+    assert_same(network, sent, file=tmp_path / "network.onnx")
+
+
+@settings(max_examples=15, deadline=None)
+@given(integer_networks())
+def test_the_checker_finds_nothing_and_no_value_is_a_float(network: IntegerNetwork) -> None:
+    model = to_onnx(network)
+    onnx.checker.check_model(model, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    (body,) = (a.g for n in inferred.graph.node for a in n.attribute if a.name == "body")
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    for graph in (inferred.graph, body):
+        values = (*graph.value_info, *graph.input, *graph.output)
+        kinds |= {value.type.tensor_type.elem_type for value in values}
+    assert kinds <= {
+        TensorProto.BOOL,
+        TensorProto.INT8,
+        TensorProto.INT32,
+        TensorProto.INT64,
+        TensorProto.UINT4,
+        TensorProto.UINT8,
+    }
+
+
+def test_metadata_name_the_network() -> None:
+    model = to_onnx(digits("small digits"))
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata == {
+        "name": "small digits",
+        "timesteps": "4",
+        "populations": '["a", "b", "out"]',
+        "classes": '["one", "two", "three"]',
+        "readout": "[4, 3, 2, 1]",
+    }
+    assert json.loads(metadata["populations"]) == ["a", "b", "out"]
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 21)]
+
+
+def test_four_bit_weights_take_half_a_byte() -> None:
+    network = digits(bits=4)
+    (stored,) = (
+        t for t in to_onnx(network).graph.initializer if t.name == "0:input->a.weight.4bit"
+    )
+    weight = network.connections[0].weight
+    assert stored.data_type == TensorProto.UINT4
+    assert len(stored.raw_data) == weight.size // 2
+    np.testing.assert_array_equal(numpy_helper.to_array(stored).astype(np.int8) - 8, weight)
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_onnx(digits(), tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_directory_that_is_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "network.onnx"
+    with pytest.raises(UserError) as caught:
+        write_onnx(digits(), path)
+    assert str(caught.value) == f"{path}: cannot be written (File exists)"
+
+
+def test_payloads_of_another_shape_are_refused() -> None:
+    with pytest.raises(NetworkError) as caught:
+        onnx_engine.run(digits(), np.zeros((1, 2, 5, 6), np.int8))
+    assert str(caught.value) == (
+        "input: payloads are int8 of shape (1, 2, 5, 6), not int8 of shape (N, 2, 6, 6)"
+    )
+
+
+def refusal(network: IntegerNetwork, file: Path) -> str:
+    with pytest.raises(NetworkError) as caught:
+        onnx_engine.run(network, payloads(network, 2), record=True, file=file)
+    return str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    assert refusal(digits(), file) == f"{file}: cannot be read (No such file or directory)"
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    write_onnx(digits(), file)
+    file.write_bytes(file.read_bytes()[:-20])
+    assert refusal(digits(), file) == (f"{file}: not an ONNX file, or cut off; export it again")
+
+
+def test_a_graph_that_does_not_hold_together_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    model = to_onnx(digits())
+    model.graph.node[-1].input[0] = "nothing"
+    onnx.save(model, file)
+    message = refusal(digits(), file)
+    assert message.startswith(f"{file}: not the ONNX graph of this network ([ONNXRuntimeError] :")
+    assert message.endswith("; export it again")
+
+
+def test_a_graph_of_someone_else_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])), file)
+    assert refusal(digits(), file) == (
+        f"{file}: not the ONNX graph of this network (it was not written by dsr-deploy); "
+        "export it again"
+    )
+
+
+def test_a_graph_that_encodes_otherwise_is_refused(tmp_path: Path) -> None:
+    network = digits()
+    file = tmp_path / "network.onnx"
+    write_onnx(replace(network, input=replace(network.input, step=0.06)), file)
+    assert refusal(network, file) == (
+        f"{file}: not the ONNX graph of this network (it encodes pixels otherwise); export it again"
+    )
+
+
+def test_a_graph_with_other_populations_is_refused(tmp_path: Path) -> None:
+    network = digits()
+    file = tmp_path / "network.onnx"
+    other = replace(
+        network,
+        populations=(replace(network.populations[0], name="x"), *network.populations[1:]),
+        connections=tuple(
+            replace(
+                c,
+                source="x" if c.source == "a" else c.source,
+                target="x" if c.target == "a" else c.target,
+            )
+            for c in network.connections
+        ),
+    )
+    write_onnx(other, file)
+    message = refusal(network, file)
+    assert message.startswith(f"{file}: not the ONNX graph of this network ([ONNXRuntimeError] :")

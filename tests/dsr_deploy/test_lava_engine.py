@@ -1,0 +1,360 @@
+"""Lava's own runtime against the definition, spike for spike."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsr_deploy import lava_engine
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.lava import layout
+from dsr_deploy.hardware.network import (
+    INPUT,
+    Connection,
+    Input,
+    IntegerNetwork,
+    NetworkError,
+    Population,
+    Shape,
+)
+from dsr_deploy.hardware.schedule import run_scheduled, schedule
+from dsr_deploy.lava_engine import LavaError, LavaUnavailableError
+
+needs_lava = pytest.mark.skipif(
+    lava_engine.find_python310() is None,
+    reason="no Python 3.10 with lava-nc; `make lava` builds one",
+)
+
+
+class Builder:
+    """Builds a network with random weights, whose neurons spike about every third timestep."""
+
+    def __init__(self, seed: int, shape: Shape, timesteps: int, decay: int, *, framed: bool):
+        self.rng = np.random.default_rng(seed)
+        self.timesteps, self.decay = timesteps, decay
+        ones = (1.0,) * shape[0]
+        self.input = Input(shape, (0.0,) * shape[0], ones, 1.0, 1.0, framed=framed)
+        self.shapes = {INPUT: shape}
+        self.populations: list[Population] = []
+        self.connections: list[Connection] = []
+
+    def weight(self, bits: int, *shape: int) -> np.ndarray:
+        limit = 2 ** (bits - 1) - 1
+        return self.rng.integers(-limit, limit + 1, shape).astype(np.int8)
+
+    def conv(self, source: str, channels: int, kernel: int, **options: int) -> Connection:
+        """Return a square convolution that still lacks its target."""
+        groups, bits = options.get("groups", 1), options.get("bits", 8)
+        stride, padding = options.get("stride", 1), options.get("padding", 0)
+        return Connection(
+            source, "?", "conv",
+            self.weight(bits, channels, self.shapes[source][0] // groups, kernel, kernel),
+            bits, options.get("exponent", 0),
+            stride=(stride, stride), padding=(padding, padding), groups=groups,
+        )  # fmt: skip
+
+    def pool(self, source: str, kernel: int, **options: int) -> Connection:
+        stride, padding = options.get("stride", kernel), options.get("padding", 0)
+        weight = self.rng.integers(1, 100, self.shapes[source][0]).astype(np.int8)
+        return Connection(
+            source, "?", "pool", weight, 8, options.get("exponent", 0),
+            kernel=(kernel, kernel), stride=(stride, stride), padding=(padding, padding),
+        )  # fmt: skip
+
+    def identity(self, source: str, exponent: int = 0) -> Connection:
+        return Connection(
+            source, "?", "identity", self.weight(8, self.shapes[source][0]), 8, exponent
+        )
+
+    def linear(self, source: str, out: int, bits: int = 8, exponent: int = 0) -> Connection:
+        fan_in = int(np.prod(self.shapes[source]))
+        return Connection(source, "?", "linear", self.weight(bits, out, fan_in), bits, exponent)
+
+    def population(self, name: str, *incoming: Connection) -> str:
+        """Add a population of the shape that its connections make; return its name."""
+        shape = incoming[0].output_shape(self.shapes[incoming[0].source])
+        channels = shape[0]
+        spread = max(
+            float(np.sqrt((c.weight.reshape(len(c.weight), -1).astype(float) ** 2).sum(1).mean()))
+            * 2.0**c.exponent * (64.0 if c.source == INPUT else 0.5)
+            for c in incoming
+        )  # fmt: skip
+        threshold = np.maximum(1, self.rng.uniform(0.5, 2.0, channels) * spread).astype(np.int32)
+        fire = np.ceil(threshold * self.rng.uniform(0.4, 1.1, channels)).astype(np.int32)
+        bias = (spread * self.rng.uniform(-0.2, 0.4, channels)).astype(np.int32)
+        self.populations.append(Population(name, shape, bias, fire, threshold, self.decay))
+        self.connections += [replace(c, target=name) for c in incoming]
+        self.shapes[name] = shape
+        return name
+
+    def network(self) -> IntegerNetwork:
+        return IntegerNetwork(
+            "random", self.timesteps, self.input, tuple(self.populations),
+            tuple(self.connections), tuple(range(1, self.timesteps + 1)),
+        )  # fmt: skip
+
+    def payloads(self, samples: int) -> np.ndarray:
+        frames = (self.timesteps,) if self.input.framed else ()
+        shape = (samples, *frames, *self.input.shape)
+        return self.rng.integers(-127, 128, shape).astype(np.int8)
+
+
+def residual_network(
+    seed: int, *, shape: Shape, stages: tuple[int, ...], timesteps: int, decay: int = 0
+) -> Builder:
+    """A pre-activation ResNet: per stage one block with a 1x1 shortcut and one with identity."""
+    build = Builder(seed, shape, timesteps, decay, framed=False)
+    x = build.population("stem", build.conv(INPUT, stages[0], 3, padding=1))
+    before: tuple[Connection, ...] = ()
+    for i, channels in enumerate(stages):
+        stride = 1 if i == 0 else 2
+        y = build.population(
+            f"s{i}.a", build.conv(x, channels, 3, stride=stride, padding=1, bits=4, exponent=4)
+        )
+        shortcut = build.conv(x, channels, 1, stride=stride, exponent=3)
+        z = build.population(f"s{i}.b", build.conv(y, channels, 3, padding=1), shortcut, *before)
+        w = build.population(f"s{i}.c", build.conv(z, channels, 3, padding=1, exponent=1))
+        x = build.population(
+            f"s{i}.d", build.conv(w, channels, 3, padding=1), build.identity(z, exponent=2)
+        )
+    x = build.population("pool", build.pool(x, build.shapes[x][1]))
+    build.population("out", build.linear(x, 10, exponent=1))
+    return build
+
+
+def random_network(seed: int) -> Builder:
+    """Every kind of connection, at random sizes."""
+    rng = np.random.default_rng(seed)
+
+    def pick(*values: int) -> int:
+        return int(rng.choice(values))
+
+    shape = (pick(1, 2, 4), pick(7, 9, 10), pick(8, 9, 11))
+    decay = pick(0, 1, 700, 4095)
+    build = Builder(seed, shape, pick(1, 3, 5), decay, framed=bool(rng.integers(2)))
+    channels = pick(4, 8)
+    a = build.population(
+        "a", build.conv(INPUT, channels, pick(1, 3), stride=pick(1, 2), padding=pick(0, 1, 2))
+    )
+    groups = pick(1, 2, channels)
+    b = build.population(
+        "b", build.conv(a, channels, 3, padding=1, groups=groups, exponent=pick(0, 3), bits=4)
+    )
+    c = build.population(
+        "c",
+        build.pool(b, 3, stride=1, padding=1, exponent=pick(0, 2)),
+        build.identity(a, exponent=pick(0, 4)),
+    )
+    d = build.population(
+        "d",
+        build.conv(c, 6, 3, stride=2, padding=1, exponent=pick(0, 1)),
+        build.conv(a, 6, 1, stride=2, exponent=pick(0, 5)),
+    )
+    e = build.population("e", build.pool(d, 2), build.conv(b, 6, 3, stride=4))
+    f = build.population("f", build.linear(e, 16, bits=4, exponent=pick(0, 2)))
+    build.population("out", build.linear(f, 5), build.linear(d, 5, exponent=pick(0, 1)))
+    return build
+
+
+def assert_same_spikes(build: Builder, samples: int, least_rate: float = 0.02) -> None:
+    network, payloads = build.network(), build.payloads(samples)
+    expected = reference.run(network, payloads, record=True)
+    got = lava_engine.run_lava(network, payloads)
+    assert got.spikes is not None
+    assert expected.spikes is not None
+    assert list(got.spikes) == list(expected.spikes)
+    for name, train in expected.spikes.items():
+        np.testing.assert_array_equal(got.spikes[name], train, err_msg=name)
+        assert least_rate <= train.mean() < 1.0, name  # a silent network proves nothing
+    np.testing.assert_array_equal(got.scores, expected.scores)
+
+
+@needs_lava
+@pytest.mark.parametrize("decay", [0, 1024], ids=["if", "lif"])
+def test_a_digits_network_spikes_as_defined(decay: int) -> None:
+    assert_same_spikes(
+        residual_network(1, shape=(1, 8, 8), stages=(8, 24), timesteps=6, decay=decay), samples=2
+    )
+
+
+@needs_lava
+def test_a_random_network_spikes_as_defined() -> None:
+    assert_same_spikes(random_network(0), samples=2, least_rate=0.0)
+
+
+@needs_lava
+def test_where_lavas_conv_is_wrong_the_spikes_are_still_as_defined() -> None:
+    """128 groups, of which Conv makes zeros, and a sum beyond the 24 bits at which it wraps."""
+    build = Builder(3, (2, 4, 4), timesteps=4, decay=0, framed=True)
+    a = build.population("a", build.conv(INPUT, 128, 3, padding=1))
+    b = build.population("b", build.pool(a, 2), build.conv(a, 128, 2, stride=2, groups=128))
+    c = build.population("c", build.conv(b, 16, 2, exponent=10))
+    build.population("out", build.linear(c, 3))
+    network = build.network()
+    for connection in network.connections:
+        if connection.name in ("a->b", "b->c"):
+            assert not layout.takes_conv(connection, network.shapes[connection.source], 1)
+    assert_same_spikes(build, samples=2)
+
+
+@needs_lava
+def test_delays_are_carried_out_and_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
+    network, payloads = build.network(), build.payloads(1)
+    unaligned = replace(
+        schedule(network), connections=tuple(replace(c, delay=0) for c in network.connections)
+    )
+    monkeypatch.setattr(lava_engine, "schedule", lambda network: network)
+    got = lava_engine.run_lava(unaligned, payloads)
+    expected = run_scheduled(unaligned, payloads, record=True)
+    aligned = reference.run(network, payloads, record=True)
+    assert got.spikes is not None
+    assert expected.spikes is not None
+    assert aligned.spikes is not None
+    for name, train in expected.spikes.items():
+        np.testing.assert_array_equal(got.spikes[name], train, err_msg=name)
+    assert np.any(got.spikes["s0.b"] != aligned.spikes["s0.b"])
+
+
+@needs_lava
+def test_an_unaligned_network_takes_one_sample_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
+    monkeypatch.setattr(lava_engine, "schedule", lambda network: network)
+    message = (
+        "lava: connection 'input->stem': its first spike arrives at step 1, its target starts at "
+        "step 0; schedule the network, or run one sample at a time"
+    )
+    with pytest.raises(LavaError, match=f"^{re.escape(message)}$"):
+        lava_engine.run_lava(build.network(), build.payloads(2))
+
+
+@needs_lava
+def test_a_failing_process_ends_the_run_with_its_traceback() -> None:
+    build = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
+    network = build.network()
+    loud = [replace(c, exponent=17 if c.name == "s0.a->s0.b" else c.exponent)
+            for c in network.connections]  # fmt: skip
+    with pytest.raises(LavaError) as failure:
+        lava_engine.run_lava(replace(network, connections=tuple(loud)), build.payloads(1))
+    reason, *log = str(failure.value).splitlines()
+    assert re.fullmatch(
+        r"lava: population 's0\.b': membrane potential -?\d+ to -?\d+ leaves the 24-bit register "
+        r"\(-8388608 to 8388607\)",
+        reason,
+    )
+    assert log[0] == "Traceback (most recent call last):"
+    assert log[-1] == f"OverflowError: {reason.removeprefix('lava: ')}"
+
+
+@needs_lava
+def test_the_time_limit_ends_the_run() -> None:
+    build = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
+    message = "lava: not done after 0.5 s; raise --time-limit or run fewer samples"
+    with pytest.raises(LavaError, match=f"^{re.escape(message)}$"):
+        lava_engine.run_lava(build.network(), build.payloads(200), time_limit=0.5)
+
+
+@needs_lava
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 26))
+def test_more_random_networks_spike_as_defined(seed: int) -> None:
+    assert_same_spikes(random_network(seed), samples=3, least_rate=0.0)
+
+
+@needs_lava
+@pytest.mark.slow
+def test_a_resnet_on_32x32_images_spikes_as_defined() -> None:
+    assert_same_spikes(
+        residual_network(5, shape=(3, 32, 32), stages=(16, 32, 64), timesteps=4), samples=1
+    )
+
+
+@pytest.fixture
+def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Nothing that runs Lava can be found; return an empty folder that stands for the project."""
+    monkeypatch.delenv(lava_engine.PYTHON_VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "project" / ".venv"))
+    monkeypatch.setattr("dsr_deploy.__file__", str(tmp_path / "source" / "dsr_deploy" / "x.py"))
+    return tmp_path
+
+
+def interpreter(path: Path, script: str) -> Path:
+    """Write a shell script that stands for an interpreter."""
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def small() -> Builder:
+    return residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=2)
+
+
+def test_without_an_environment_the_error_says_what_to_do(no_environment: Path) -> None:
+    message = (
+        "lava: no Python 3.10 with lava-nc and dsr-deploy found; run `make lava` in the project's "
+        "folder, or set DSR_DEPLOY_LAVA_PYTHON to such an interpreter"
+    )
+    with pytest.raises(LavaUnavailableError, match=f"^{re.escape(message)}$"):
+        lava_engine.run_lava(small().network(), small().payloads(1))
+
+
+def test_environments_are_found_in_their_order(
+    no_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lava_engine.find_python310() is None
+    on_path = interpreter(no_environment / "bin" / "python3.10", "exit 0")
+    assert lava_engine.find_python310() == on_path
+    beside = interpreter(no_environment / "project/.venv-lava/bin/python", "exit 0")
+    assert lava_engine.find_python310() == beside
+    source = interpreter(no_environment / "source/.venv-lava/bin/python", "exit 0")
+    assert lava_engine.find_python310() == source
+    named = interpreter(no_environment / "named" / "python", "exit 0")
+    monkeypatch.setenv("DSR_DEPLOY_LAVA_PYTHON", str(named))
+    assert lava_engine.find_python310() == named
+
+
+def test_an_interpreter_that_fails_is_passed_over(no_environment: Path) -> None:
+    """A pyenv shim stands on the path and fails while its version is not active."""
+    interpreter(no_environment / "bin" / "python3.10", "exit 127")
+    assert lava_engine.find_python310() is None
+
+
+def test_a_named_interpreter_must_work(
+    no_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter(no_environment / "bin" / "python3.10", "exit 0")
+    monkeypatch.setenv("DSR_DEPLOY_LAVA_PYTHON", "/nowhere/python")
+    message = (
+        "DSR_DEPLOY_LAVA_PYTHON: /nowhere/python is no Python 3.10 with lava-nc and dsr-deploy; "
+        "run `make lava` and unset the variable, or name another interpreter"
+    )
+    with pytest.raises(LavaUnavailableError, match=f"^{re.escape(message)}$"):
+        lava_engine.find_python310()
+
+
+def test_payloads_that_do_not_fit_are_refused_before_lava_starts(no_environment: Path) -> None:
+    payloads = np.zeros((1, 1, 6, 5), np.int8)
+    message = "input: payloads are int8 of shape (1, 1, 6, 5), not int8 of shape (N, 1, 6, 6)"
+    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+        lava_engine.run_lava(small().network(), payloads)
+
+
+def test_a_runner_that_ends_without_a_word_is_an_error(no_environment: Path) -> None:
+    interpreter(no_environment / "bin" / "python3.10", '[ "$2" = -c ] || kill -9 $$')
+    with pytest.raises(LavaError, match=r"^lava: the runner ended with -9$"):
+        lava_engine.run_lava(small().network(), small().payloads(1))
+
+
+def test_a_runner_that_hangs_is_killed(
+    no_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter(no_environment / "bin" / "python3.10", '[ "$2" = -c ] || /bin/sleep 100')
+    monkeypatch.setattr(lava_engine, "KILL_SECONDS", 0.1)
+    with pytest.raises(LavaError, match=r"^lava: the runner did not end 0\.1 s after its limit$"):
+        lava_engine.run_lava(small().network(), small().payloads(1), time_limit=0.1)

@@ -1,0 +1,32 @@
+"""The torch engine gives the reference's spikes, all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import integer_networks, payloads_for
+
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.network import NetworkError
+from dsr_deploy.torch_engine import TorchEngine
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_random_networks_give_the_spikes_of_the_reference(data: st.DataObject) -> None:
+    network = data.draw(integer_networks())
+    payloads = data.draw(payloads_for(network))
+    try:
+        expected = reference.run(network, payloads, record=True)
+    except NetworkError:
+        with pytest.raises(NetworkError, match="leaves the 24-bit register"):
+            TorchEngine(network).run(payloads)
+        return
+    found = TorchEngine(network).run(payloads, record=True)
+    assert expected.spikes is not None
+    assert found.spikes is not None
+    for name, train in expected.spikes.items():
+        assert np.array_equal(found.spikes[name], train), name
+    assert np.array_equal(found.scores, expected.scores)

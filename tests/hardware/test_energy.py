@@ -1,0 +1,219 @@
+"""Energy estimates, worked by hand, and the constants behind them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from dsr_deploy.hardware.energy import count_macs, estimate, estimate_ann
+from dsr_deploy.hardware.energy_constants import (
+    CONSTANT_SETS,
+    LOIHI2_STATEMENT,
+    Constant,
+    load_constants,
+    parse_constants,
+)
+from dsr_deploy.hardware.network import (
+    INPUT,
+    Connection,
+    Input,
+    IntegerNetwork,
+    NetworkError,
+    Population,
+)
+from dsr_deploy.hardware.simulation import Simulation
+from dsr_deploy.hardware.simulator import Simulator
+
+
+def neurons(name: str, channels: int, size: int, decay: int = 0) -> Population:
+    return Population(
+        name,
+        (channels, size, size),
+        bias=np.zeros(channels, np.int32),
+        v_fire=np.ones(channels, np.int32),
+        v_threshold=np.ones(channels, np.int32),
+        decay=decay,
+    )
+
+
+@pytest.fixture
+def network() -> IntegerNetwork:
+    """A convolution of 4 to 4 pixels, then a linear layer; every neuron fires when it can."""
+    return IntegerNetwork(
+        name="example",
+        timesteps=2,
+        input=Input((1, 2, 2), (0.0,), (1.0,), 1.0, 1.0),
+        populations=(neurons("hidden", 2, 2), neurons("out", 3, 1, decay=1)),
+        connections=(
+            Connection(INPUT, "hidden", "conv", np.ones((2, 1, 3, 3), np.int8), 8, padding=(1, 1)),
+            Connection("hidden", "out", "linear", np.ones((3, 8), np.int8), 4),
+        ),
+        readout=(1, 1),
+    )
+
+
+@pytest.fixture
+def simulation(network) -> Simulation:
+    # One pixel is on in each of two samples. It reaches all four pixels in two channels.
+    payloads = np.zeros((2, 1, 2, 2), np.int8)
+    payloads[:, 0, 0, 0] = 5
+    return Simulator(network).run(payloads)
+
+
+def test_terms_worked_by_hand_with_memory(network, simulation):
+    found = estimate(simulation, network, load_constants("45nm-horowitz2014"))
+    rows = {row.name: row.energy for row in found.rows}
+    assert list(rows) == ["input->hidden", "hidden", "hidden->out", "out"]
+    # 2 timesteps: 8 synops each; 8 spikes to 3 neurons each; 8 and 3 updates, 8 and 3 spikes.
+    pico, bit = 1e-12, 0.3125e-12
+    assert rows["input->hidden"].synapse == pytest.approx(16 * 0.23 * pico)
+    assert rows["input->hidden"].memory == pytest.approx(16 * (8 + 64) * bit)
+    assert rows["hidden->out"].synapse == pytest.approx(48 * 0.1 * pico)
+    assert rows["hidden->out"].memory == pytest.approx(48 * (4 + 64) * bit)
+    assert rows["hidden"].neuron == pytest.approx((16 * 0.2 + 16 * 0.1) * pico)
+    assert rows["out"].neuron == pytest.approx((6 * 3.3 + 6 * 0.1) * pico)
+    assert rows["out"].memory == pytest.approx(6 * 48 * bit)
+    assert found.energy.traffic is None
+    assert found.operations == 64
+    assert found.energy.total == pytest.approx(sum(e.total for e in rows.values()))
+
+
+def test_terms_worked_by_hand_with_traffic(network, simulation):
+    found = estimate(simulation, network, load_constants("loihi1-sanafe"))
+    energy = found.energy
+    assert energy.synapse == pytest.approx((16 * 24.0 + 48 * 35.5) * 1e-12)
+    assert energy.neuron == pytest.approx((22 * 72.8 + 22 * 69.3) * 1e-12)
+    assert energy.traffic == pytest.approx((2 + 16) * 111.0 * 1e-12)
+    assert energy.memory is None
+
+
+def test_the_published_order_of_magnitude_is_met(network, simulation):
+    # 0.94 G synaptic operations at 23.6 pJ are 22 mJ.
+    found = estimate(simulation, network, load_constants("loihi1-davies2018")).energy
+    assert 0.94e9 * found.synapse / 64 == pytest.approx(22.2e-3, rel=0.01)
+
+
+def test_the_conventional_network_worked_by_hand(network):
+    found = estimate_ann(network, load_constants("45nm-horowitz2014"))
+    macs = 2 * 4 * 9 + 8 * 3
+    assert found.operations == macs
+    assert found.network == "example, conventional 8 bits"
+    assert found.energy.synapse == pytest.approx(macs * 0.23e-12)
+    assert found.energy.memory == pytest.approx((macs * 80 + (8 + 3) * 8) * 0.3125e-12)
+
+
+def test_multiply_accumulates_are_those_of_a_dense_evaluation():
+    def macs(kind, shape, target, **geometry):
+        connection = Connection("a", "b", kind, np.ones(shape, np.int8), 8, **geometry)
+        return count_macs(connection, target)
+
+    assert macs("conv", (4, 2, 3, 3), neurons("b", 4, 5), groups=2) == 4 * 25 * 2 * 9
+    assert macs("pool", (4,), neurons("b", 4, 5), kernel=(2, 3)) == 4 * 25 * 6
+    assert macs("identity", (4,), neurons("b", 4, 5)) == 4 * 25
+    assert macs("linear", (4, 7), neurons("b", 4, 1)) == 28
+
+
+def test_a_set_without_multiply_accumulate_cannot_say_what_a_conventional_network_needs(network):
+    with pytest.raises(NetworkError) as refused:
+        estimate_ann(network, load_constants("loihi1-sanafe"))
+    assert str(refused.value) == (
+        "energy constants 'loihi1-sanafe' have no multiply-accumulate; "
+        "a conventional network needs a set that has one, like '45nm-horowitz2014'"
+    )
+
+
+def test_no_sample_gives_no_estimate(network):
+    empty = Simulator(network).run(np.zeros((0, 1, 2, 2), np.int8))
+    with pytest.raises(NetworkError) as refused:
+        estimate(empty, network, load_constants("loihi1-sanafe"))
+    assert str(refused.value) == ("energy: the simulation has no sample; simulate at least one")
+
+
+def test_a_simulation_of_another_network_is_refused(network, simulation):
+    other = replace(
+        network,
+        populations=(network.populations[0], replace(network.populations[1], name="last")),
+        connections=(network.connections[0], replace(network.connections[1], target="last")),
+    )
+    with pytest.raises(NetworkError, match=r"^energy: the simulation is not of network 'example'$"):
+        estimate(simulation, other, load_constants("loihi1-sanafe"))
+
+
+@pytest.mark.parametrize("name", CONSTANT_SETS)
+def test_every_set_loads_and_names_its_source(name):
+    constants = load_constants(name)
+    assert constants.name == name
+    assert constants.source
+    assert constants.notes
+    assert constants.static_power == "excluded"
+
+
+def test_every_file_is_a_set():
+    files = (resources.files("dsr_deploy.hardware") / "energy").iterdir()
+    assert sorted(f.name for f in files) == sorted(f"{name}.yaml" for name in CONSTANT_SETS)
+
+
+def test_davies_table_is_called_pre_silicon():
+    assert "pre-silicon" in load_constants("loihi1-davies2018").title
+
+
+def test_loihi_2_is_not_estimated():
+    assert LOIHI2_STATEMENT.startswith("Loihi 2: no energy per operation has been published")
+    with pytest.raises(NetworkError) as refused:
+        load_constants("loihi2")
+    assert str(refused.value) == (
+        "energy constants 'loihi2'; loihi1-davies2018, loihi1-sanafe, 45nm-horowitz2014 are known"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("spike: {pj: 69.3", "spike: {pj: -1", "spike: pj -1; an energy is a number of at least 0"),
+        (
+            "spike: {pj: 69.3",
+            "spike: {pj: .nan",
+            "spike: pj nan; an energy is a number of at least 0",
+        ),
+        ("pj: 35.5", "pj: much", "synapse linear: pj 'much'; an energy is a number of at least 0"),
+        (
+            "certainty: assumed",
+            "certainty: sure",
+            "payload_synapse: certainty 'sure'; primary, secondary, unchecked, assumed are known",
+        ),
+        ("spike: {pj", "spike: {pJ", "spike: field 'pj' is missing"),
+        ("ann_mac: null", "", "field 'ann_mac' is missing"),
+        ("ann_mac: null", "ann_mac: null\nx: 1", "unknown field 'x'"),
+        ("synapse:\n  conv", "synapse:\n  lstm", "synapse: field 'conv' is missing"),
+        ("static_power: excluded", "static_power: 3", "static_power is 3, not text"),
+    ],
+)
+def test_a_wrong_set_is_refused(old, new, message):
+    file = resources.files("dsr_deploy.hardware") / "energy" / "loihi1-sanafe.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    with pytest.raises(NetworkError) as refused:
+        parse_constants("mine", text.replace(old, new, 1))
+    assert str(refused.value).removeprefix("energy constants 'mine'").lstrip(": ") == message
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "- 1", "notes: {"])
+def test_malformed_yaml_is_refused_in_one_line(text):
+    with pytest.raises(NetworkError, match=r"^energy constants 'mine': ") as refused:
+        parse_constants("mine", text)
+    assert "\n" not in str(refused.value)
+
+
+def test_notes_are_texts():
+    file = resources.files("dsr_deploy.hardware") / "energy" / "loihi1-sanafe.yaml"
+    text = file.read_text(encoding="utf-8").replace("notes:", "notes:\n  - 3", 1)
+    with pytest.raises(NetworkError, match=r"^energy constants 'mine': notes are not a list of"):
+        parse_constants("mine", text)
+
+
+def test_a_constant_is_not_a_truth_value():
+    with pytest.raises(NetworkError, match=r"^pj True; an energy is a number of at least 0$"):
+        Constant(True, "primary")

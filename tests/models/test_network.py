@@ -1,0 +1,207 @@
+"""The training engine against the same network unrolled in time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+import unrolled
+from torch import Tensor
+
+from dsr_deploy.models.architectures import ARCHITECTURES, topology
+from dsr_deploy.models.layers import Spikes, drop
+from dsr_deploy.models.network import Activity, SpikingNetwork
+from dsr_deploy.models.neuron import Neuron
+from dsr_deploy.models.topology import (
+    INPUT,
+    ConnectionSpec,
+    PopulationSpec,
+    Topology,
+    TopologyError,
+    conv,
+)
+
+IF = Neuron("if", 5, 0.5, 0.01)
+LIF = Neuron("lif", 5, 0.5, 0.001, dt=0.1)
+NEURONS = pytest.mark.parametrize("neuron", [IF, LIF], ids=["if", "lif"])
+
+
+def gradients(network: SpikingNetwork, output: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    network.zero_grad()
+    F.cross_entropy(output, labels).backward()
+    return {
+        name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None
+    }
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0).item()
+
+
+def compare(
+    network: SpikingNetwork, pixels: Tensor, labels: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the engine's and the oracle's gradients, after comparing every spike."""
+    network.train()
+    activity = Activity()
+    output = network(pixels, activity, record=True)
+    found = gradients(network, output, labels)
+    expected_output, sent = unrolled.forward(network, pixels)
+    expected = gradients(network, expected_output, labels)
+    for name, train in sent.items():
+        assert torch.equal(activity.spikes[name], (train > 0).transpose(0, 1)), name
+        assert activity.rates[name] > 0, f"{name} is silent: the comparison shows nothing"
+    assert torch.allclose(output, expected_output, rtol=1e-5, atol=1e-6)
+    return found, expected
+
+
+def single(*connections: ConnectionSpec, norm: bool, shape: tuple[int, int, int]) -> Topology:
+    """Return a network of one hidden population and a linear output without BatchNorm."""
+    first = PopulationSpec("first", (conv(INPUT, shape[0]),), norm=False)
+    hidden = PopulationSpec("hidden", connections, norm=norm)
+    output = PopulationSpec("output", (ConnectionSpec("hidden", "linear", 3),), norm=False)
+    return Topology("single", shape, (first, hidden, output))
+
+
+EXACT = {
+    "conv": (conv("first", 6),),
+    "strided conv": (conv("first", 6, stride=2),),
+    "pool": (ConnectionSpec("first", "pool", kernel=2, stride=2),),
+    "linear": (ConnectionSpec("first", "linear", 7),),
+    "residual add": (conv("first", 4), ConnectionSpec("first", "identity")),
+    "two convolutions": (conv("first", 6, stride=2), conv("first", 6, kernel=1, stride=2)),
+}
+
+
+@NEURONS
+@pytest.mark.parametrize("name", EXACT)
+def test_gradients_without_batchnorm_are_exact(name: str, neuron: Neuron) -> None:
+    torch.manual_seed(3)
+    shape = (4, 6, 6)
+    network = SpikingNetwork(single(*EXACT[name], norm=False, shape=shape), neuron, 0.5)
+    pixels, labels = torch.randn(8, *shape), torch.randint(0, 3, (8,))
+    if neuron.kind == "lif":
+        network = SpikingNetwork(single(*EXACT[name], norm=False, shape=shape), neuron, 0.1)
+        pixels = pixels * 2
+    found, expected = compare(network, pixels, labels)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-6), key
+
+
+@NEURONS
+def test_frames_in_time_give_the_unrolled_gradients(neuron: Neuron) -> None:
+    torch.manual_seed(4)
+    shape = (4, 6, 6)
+    threshold = 0.5 if neuron.kind == "if" else 0.03
+    network = SpikingNetwork(single(conv("first", 5), norm=False, shape=shape), neuron, threshold)
+    pixels, labels = torch.randn(8, 5, *shape) * 2, torch.randint(0, 3, (8,))
+    found, expected = compare(network, pixels, labels)
+    for key, value in expected.items():
+        assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-6), key
+
+
+@NEURONS
+def test_gradients_through_batchnorm_and_a_residual_block(neuron: Neuron) -> None:
+    torch.manual_seed(0)
+    net = topology("resnet-tiny", (3, 12, 12), 10)
+    network = SpikingNetwork(net, neuron, 2.0 / neuron.height_per_threshold)
+    found, expected = compare(network, torch.randn(16, 3, 12, 12), torch.randint(0, 10, (16,)))
+    for key, value in expected.items():
+        if value.ndim > 1:
+            assert cosine(found[key], value) >= 0.995, key
+
+
+@NEURONS
+def test_gradients_of_preact_resnet18(neuron: Neuron) -> None:
+    torch.manual_seed(0)
+    net = topology("resnet18", (3, 32, 32), 10)
+    network = SpikingNetwork(net, neuron, 2.0 / neuron.height_per_threshold)
+    found, expected = compare(network, torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,)))
+    worst = {key: cosine(found[key], value) for key, value in expected.items() if value.ndim > 1}
+    assert min(worst.values()) >= 0.995, worst
+
+
+def test_dropout_has_one_mask_for_all_timesteps() -> None:
+    torch.manual_seed(0)
+    packed = torch.full((1, 64, 4, 4, 8), 0b11111, dtype=torch.uint8)
+    spikes = drop(Spikes(packed, 2.0, torch.full((64, 8, 4, 4), 2.0)), 0.25)
+    steps = spikes.steps(0, 5).unflatten(0, (5, 64))
+    assert torch.equal(steps[0], steps[4])
+    assert torch.allclose(steps[0], spikes.representation)
+    assert set(steps.unique().tolist()) == {0.0, pytest.approx(2.0 / 0.75)}
+    assert abs(steps.mean().item() - 2.0) < 0.1
+
+
+def test_evaluation_uses_the_running_statistics() -> None:
+    torch.manual_seed(0)
+    network = SpikingNetwork(topology("resnet-tiny", (1, 8, 8), 10), IF, 2.0)
+    pixels = torch.randn(32, 1, 8, 8)
+    with torch.no_grad():
+        for _ in range(60):
+            trained = network.train()(pixels)
+        assert torch.allclose(network.eval()(pixels[:8]), network.eval()(pixels)[:8])
+        agreement = (network(pixels).argmax(1) == trained.argmax(1)).float().mean()
+    assert agreement > 0.9
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_architecture_has_a_spiking_layer_after_every_operation(arch: str) -> None:
+    size = 48 if arch == "vgg11" else 32
+    net = topology(arch, (3, size, size), 10)
+    shapes = net.shapes()
+    assert shapes["output"] == (10, 1, 1)
+    for population in net.populations:
+        pooled = any(c.kind == "pool" for c in population.connections)
+        assert population.norm or pooled
+        assert len({shapes[population.name]}) == 1
+
+
+def test_sizes_of_the_papers_networks() -> None:
+    def neurons(arch: str) -> int:
+        shapes = topology(arch, (3, 32, 32), 10).shapes()
+        return sum(c * h * w for name, (c, h, w) in shapes.items() if name != INPUT)
+
+    def weights(arch: str) -> int:
+        network = SpikingNetwork(topology(arch, (3, 32, 32), 10), IF)
+        return sum(p.numel() for p in network.parameters() if p.ndim > 1)
+
+    assert neurons("resnet18") == 557_578
+    assert weights("resnet18") == 11_164_352
+    depth = {"resnet20": 20, "resnet32": 32, "resnet44": 44, "resnet56": 56, "resnet110": 110}
+    for arch, layers in depth.items():
+        convolutions = [
+            c
+            for p in topology(arch, (3, 32, 32), 10).populations
+            for c in p.connections
+            if c.kind in ("conv", "linear") and c.kernel != 1 or c.kind == "linear"
+        ]
+        assert len(convolutions) == layers
+
+
+@pytest.mark.parametrize(
+    ("arch", "shape", "message"),
+    [
+        ("resnet19", (3, 32, 32), r"^architecture 'resnet19'; known are resnet-tiny, resnet18, .*"),
+        ("resnet18", (3, 32, 24), r"^images of 32x24 pixels; resnet18 needs square ones$"),
+        (
+            "vgg11",
+            (2, 8, 8),
+            r"^pool from 'conv4.2': a 2x2 window does not fit 1x1 padded by 0; use larger images "
+            r"or a smaller network$",
+        ),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(
+    arch: str, shape: tuple[int, int, int], message: str
+) -> None:
+    with pytest.raises(TopologyError, match=message):
+        topology(arch, shape, 10).shapes()
+
+
+def test_wrong_input_is_refused() -> None:
+    network = SpikingNetwork(topology("resnet-tiny", (1, 8, 8), 10), IF)
+    with pytest.raises(TopologyError, match=r"^input: 4 frames for 5 timesteps$"):
+        network(torch.zeros(1, 4, 1, 8, 8))
+    with pytest.raises(TopologyError, match=r"images of shape \(1, 8, 9\); the network takes"):
+        network(torch.zeros(1, 1, 8, 9))

@@ -1,0 +1,101 @@
+"""A run directory with a small integer network for the digits, made without any training."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dsr_deploy import config, data
+from dsr_deploy.hardware import network_file, reference
+from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
+from dsr_deploy.run_directory import RunDirectory
+
+CLASSES = tuple("0123456789")
+
+
+def network(seed: int = 0) -> IntegerNetwork:
+    """Return a convolution of 4 channels and an output of 10, random, T = 3."""
+    rng = np.random.default_rng(seed)
+
+    def population(name: str, shape: tuple[int, int, int]) -> Population:
+        channels = shape[0]
+        return Population(
+            name=name,
+            shape=shape,
+            bias=rng.integers(-20, 20, channels).astype(np.int32),
+            v_fire=rng.integers(40, 80, channels).astype(np.int32),
+            v_threshold=rng.integers(80, 120, channels).astype(np.int32),
+        )
+
+    def weight(*shape: int) -> np.ndarray:
+        return rng.integers(-7, 8, shape).astype(np.int8)
+
+    return IntegerNetwork(
+        name="digits-sample",
+        timesteps=3,
+        input=data.load("digits", timesteps=3).input,
+        populations=(population("conv", (4, 8, 8)), population("output", (10, 1, 1))),
+        connections=(
+            Connection("input", "conv", "conv", weight(4, 1, 3, 3), 4, padding=(1, 1)),
+            Connection("conv", "output", "linear", weight(10, 256), 4),
+        ),
+        readout=(1, 1, 1),
+        classes=CLASSES,
+    )
+
+
+def payloads() -> np.ndarray:
+    """Return what the network sees of the 360 test images, int8 (360, 1, 8, 8)."""
+    digits = data.load("digits", timesteps=3)
+    assert isinstance(digits.test, data.TensorSplit)
+    return data.encode(digits.input, digits.test.pixels).numpy()
+
+
+def write(path: Path, made: IntegerNetwork | None = None) -> RunDirectory:
+    """Write what train, quantize and export would have left of ``made``."""
+    made = network() if made is None else made
+    run = RunDirectory(path)
+    settings = config.resolve(timesteps=3)
+    about = {
+        "config": dataclasses.asdict(settings),
+        "input": dataclasses.asdict(made.input),
+        "classes": list(CLASSES),
+        "samples": {"train": 1437, "test": 360},
+        "versions": {"python": "3.11"},
+        "command": "dsr-deploy train -T 3",
+    }
+    epoch = {
+        "epoch": 1,
+        "lr": 0.1,
+        "train_loss": 2.0,
+        "train_accuracy": 0.25,
+        "test_loss": 2.0,
+        "test_accuracy": 0.125,
+        "firing_rate": 0.1,
+        "firing_rates": {"conv": 0.1, "output": 0.1},
+        "seconds": 1.0,
+    }
+    row = {
+        "neuron": "if",
+        "timesteps": 3,
+        "bits": 4,
+        "float_accuracy": 0.125,
+        "post_training_accuracy": 0.0625,
+        "accuracy": 0.125,
+        "samples": 360,
+    }
+    predictions = reference.run(made, payloads()).predictions.tolist()
+    for folder in ("quantized-4", "export/loihi"):
+        (path / folder).mkdir(parents=True)
+    run.config.write_text(json.dumps(about))
+    run.metrics.write_text(json.dumps(epoch) + "\n")
+    (path / "quantized-4" / "row.json").write_text(json.dumps(row))
+    (path / "quantized-4" / "predictions.json").write_text(json.dumps(predictions))
+    network_file.write(made, path / "quantized-4" / "network.safetensors")
+    network_file.write(made, path / "export" / "loihi" / "network.safetensors")
+    manifest = {"bits": 4, "layers": []}
+    (path / "export" / "loihi" / "manifest.json").write_text(json.dumps(manifest))
+    return run

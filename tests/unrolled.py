@@ -1,0 +1,104 @@
+"""DSR unrolled in time, with autograd: the oracle of the training engine.
+
+Every timestep keeps its own tensors and its own gradient, as the authors' code and spikingjelly do;
+nothing is shared with the engine but the parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsr_deploy.models.layers import TimeBatchNorm
+from dsr_deploy.models.network import PopulationModule, SpikingNetwork
+from dsr_deploy.models.neuron import Neuron
+from dsr_deploy.models.topology import INPUT, ConnectionSpec
+
+
+class UnrolledSpikes(torch.autograd.Function):
+    """Neurons that spike step by step; the gradient is that of the clamped mean, Algorithm 1."""
+
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, height: Tensor, neuron: Neuron) -> Tensor:
+        v_threshold = height / neuron.height_per_threshold
+        v = torch.zeros_like(current[0])
+        sent = []
+        for step in current:
+            v = neuron.leak * v + neuron.gain * step
+            spike = v >= neuron.alpha * v_threshold
+            v = v - v_threshold * spike
+            sent.append(spike * height)
+        weights = torch.tensor(neuron.weights).reshape(-1, *[1] * (current.ndim - 1))
+        mean = (current * weights).sum(0)
+        ctx.save_for_backward(mean, height, weights)
+        ctx.divisor = neuron.divisor
+        return torch.stack(sent)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        mean, height, weights = ctx.saved_tensors
+        to_representation = grad.sum(0)
+        above = mean > ctx.divisor * height
+        inside = (mean >= 0) & ~above
+        to_mean = to_representation * inside / ctx.divisor
+        return weights * to_mean, (to_representation * above).sum(), None
+
+
+def normalise(norm: TimeBatchNorm, current: Tensor) -> Tensor:
+    """BatchNorm over time, batch and positions; current is (T, N, C, H, W)."""
+    wide = current.double()
+    mean = wide.mean((0, 1, 3, 4))
+    variance = wide.var((0, 1, 3, 4), unbiased=False)
+    scale = norm.gamma * (variance + norm.eps).rsqrt().float()
+    shift = norm.beta - mean.float() * scale
+    return current * scale[:, None, None] + shift[:, None, None]
+
+
+def transmit(spec: ConnectionSpec, sent: Tensor, weight: Tensor | None) -> Tensor:
+    """Apply a connection to every timestep of (T, N, C, H, W)."""
+    flat = sent.flatten(0, 1)
+    if spec.kind == "conv":
+        assert weight is not None
+        flat = F.conv2d(flat, weight, stride=spec.stride, padding=spec.padding)
+    elif spec.kind == "linear":
+        assert weight is not None
+        flat = F.linear(flat.flatten(1), weight)[:, :, None, None]
+    elif spec.kind == "pool":
+        flat = F.avg_pool2d(flat, spec.kernel, spec.stride, spec.padding)
+    return flat.unflatten(0, sent.shape[:2])
+
+
+def advance(population: PopulationModule, sent: dict[str, Tensor], neuron: Neuron) -> Tensor:
+    """Return what ``population`` sends, (T, N, C, H, W)."""
+    parts = [
+        transmit(spec, sent[spec.source], population.weight(i))
+        for i, spec in enumerate(population.spec.connections)
+    ]
+    current = parts[0]
+    for part in parts[1:]:
+        current = current + part
+    if population.norm is not None:
+        current = normalise(population.norm, current)
+    return UnrolledSpikes.apply(current, population.height, neuron)
+
+
+def forward(network: SpikingNetwork, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the output's representation, (N, classes), and what each population sent.
+
+    Parameters
+    ----------
+    pixels : (N, C, H, W) or (N, T, C, H, W)
+    """
+    neuron = network.neuron
+    frames = pixels.transpose(0, 1) if pixels.ndim == 5 else pixels.expand(neuron.timesteps, *pixels.shape)
+    sent = {INPUT: frames.contiguous()}
+    for population in network.members():
+        sent[population.spec.name] = advance(population, sent, neuron)
+    weights = torch.tensor(neuron.weights)
+    last = sent.pop(population.spec.name)
+    output = torch.einsum("tnchw,t->nc", last, weights)
+    sent.pop(INPUT)
+    return output, {**sent, population.spec.name: last}
