@@ -59,7 +59,8 @@ def normalise(norm: TimeBatchNorm, current: Tensor) -> Tensor:
 
 def transmit(spec: ConnectionSpec, sent: Tensor, weight: Tensor | None) -> Tensor:
     """Apply a connection to every timestep of (T, N, C, H, W)."""
-    flat = sent.flatten(0, 1)
+    # Channels last as in the engine: another layout rounds otherwise, and flips a spike now and then.
+    flat = sent.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     if spec.kind == "conv":
         assert weight is not None
         flat = F.conv2d(flat, weight, stride=spec.stride, padding=spec.padding)

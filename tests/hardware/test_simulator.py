@@ -143,6 +143,24 @@ def test_a_network_worked_by_hand(tiny):
     assert found.input_events == 6
 
 
+def test_sums_beyond_32_bits_that_cancel_are_exact(tiny):
+    # 127 * 128 * 2**23 is added and taken away again; one is left.
+    (connection,) = tiny.connections
+
+    def weighted(a: int, exponent: int) -> Connection:
+        weight = np.array([[a, 0]], np.int8)
+        return replace(connection, weight=weight, weight_bits=8, exponent=exponent)
+
+    network = replace(
+        tiny,
+        input=replace(tiny.input, framed=True),
+        connections=(weighted(127, 23), weighted(-127, 23), weighted(1, 0)),
+    )
+    payloads = np.full((1, 3, 1, 1, 2), -128, np.int8)
+    found = Simulator(network).run(payloads).populations["out"]
+    assert (found.u_min, found.u_max) == (3 * (1 - 128), 0)
+
+
 def test_no_samples_give_empty_results(tiny):
     found = Simulator(tiny).run(np.zeros((0, 1, 1, 2), np.int8), record=True)
     assert found.samples == 0

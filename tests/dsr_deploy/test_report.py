@@ -1,0 +1,73 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import sample_run
+
+from dsr_deploy.errors import UserError
+from dsr_deploy.report import report
+from dsr_deploy.simulate import simulate
+
+
+class _Page(HTMLParser):
+    """Collects text, images and everything that a browser would fetch."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.sources: list[str] = []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def test_report_shows_every_stage_in_one_offline_file(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    found = simulate(run, 20)
+    page = _Page(report(run))
+    for text in (
+        "Best test accuracy 12.50% in epoch 1 of 1",
+        "4 bits IF 3 12.50% 6.25% 12.50%",
+        f"accuracy {found.accuracy:.2%}, and every prediction equals",
+        f"conv 256 {found.sparsity.layers[0].firing_rate:.2%}",
+        "loihi1-davies2018 spiking",
+        "Loihi 2: no energy per operation",
+    ):
+        assert text in page.text
+    assert len(page.sources) == 2
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+
+
+def test_report_of_a_run_that_has_just_begun_names_the_next_commands(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    for name in ("metrics.jsonl", "quantized-4/row.json", "export/loihi/manifest.json"):
+        (run.path / name).unlink()
+    text = _Page(report(run)).text
+    for command in ("train", "quantize --bits 4", "export --target loihi", "simulate"):
+        assert f"Not there yet: dsr-deploy {command} adds it." in text
+
+
+def test_report_shows_names_as_text(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "<b>&run")
+    assert "<b>&run" in _Page(report(run)).text
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    run.metrics.write_text('{"epoch": 1}\n')
+    message = (
+        f"{run.path}: a file of the run is missing or damaged (KeyError('test_accuracy')); "
+        "run its stage again"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        report(run)
+    assert not run.reports.exists()

@@ -1,0 +1,208 @@
+import csv
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sample_run
+import torch
+
+from dsr_deploy import data
+from dsr_deploy.data import Dataset, FolderSplit, TensorSplit
+from dsr_deploy.errors import UserError
+from dsr_deploy.hardware import energy as hardware_energy
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.energy_constants import load_constants
+from dsr_deploy.hardware.simulator import Simulator
+from dsr_deploy.progress import Silent
+from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.simulate import check_data, simulate, spread
+from dsr_deploy.simulate import test_payloads as read_payloads
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return sample_run.write(tmp_path / "run")
+
+
+def _refused(message: str) -> pytest.RaisesExc[UserError]:
+    return pytest.raises(UserError, match=f"^{re.escape(message)}$")
+
+
+def test_simulate_finds_what_the_reference_finds(run: RunDirectory) -> None:
+    report = simulate(run, 50)
+    chosen = np.arange(50) * 360 // 50
+    digits = data.load("digits", timesteps=3)
+    expected = reference.run(sample_run.network(), sample_run.payloads()[chosen], record=True)
+    labels = digits.test.labels.numpy()[chosen]
+    assert report.accuracy == float((expected.predictions == labels).mean())
+    assert expected.spikes is not None
+    rates = {name: float(spikes.mean()) for name, spikes in expected.spikes.items()}
+    assert {layer.name: layer.firing_rate for layer in report.sparsity.layers} == rates
+    assert (report.samples, report.timesteps, report.bits) == (50, 3, 4)
+    for layer in report.ranges:
+        assert layer.proven_low <= layer.seen_low <= layer.seen_high <= layer.proven_high
+        assert 0 < layer.register_used < 1
+
+
+def test_simulate_gives_the_same_whatever_the_number_of_threads(run: RunDirectory) -> None:
+    assert simulate(run, 40, threads=1) == simulate(run, 40, threads=3)
+
+
+def test_simulate_estimates_energy_with_every_set_of_constants(run: RunDirectory) -> None:
+    network = sample_run.network()
+    payloads = sample_run.payloads()[np.arange(10) * 36]
+    counted = Simulator(network).run(payloads)
+    totals = {(line.constants, line.network): line.total for line in simulate(run, 10).energy}
+    for (name, kind), total in totals.items():
+        constants = load_constants(name)
+        if kind == "spiking":
+            estimated = hardware_energy.estimate(counted, network, constants)
+        else:
+            estimated = hardware_energy.estimate_ann(network, constants)
+        assert total == estimated.energy.total
+    assert len({name for name, _ in totals}) >= 2
+
+
+def test_simulate_writes_the_reports(run: RunDirectory) -> None:
+    report = simulate(run, 10)
+    written = {path.name for path in run.reports.iterdir()}
+    assert written == {
+        "simulate.json",
+        "sparsity.csv",
+        "sparsity.json",
+        "sparsity.png",
+        "sparsity.svg",
+        "energy.csv",
+        "energy.json",
+    }
+    stored = json.loads((run.reports / "simulate.json").read_text())
+    assert stored == json.loads(json.dumps(dataclasses.asdict(report)))
+    with (run.reports / "energy.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["part"] for line in lines[:5]] == [
+        "input->conv", "conv", "conv->output", "output", "total",
+    ]  # fmt: skip
+    assert float(lines[4]["total"]) == report.energy[0].total
+
+
+def test_a_prediction_that_differs_is_named(run: RunDirectory) -> None:
+    path = run.quantized(4) / "predictions.json"
+    predictions = json.loads(path.read_text())
+    found = predictions[36]
+    predictions[36] = 9 - found
+    predictions[37] = 9 - predictions[37]  # not among the samples that are simulated
+    path.write_text(json.dumps(predictions))
+    message = (
+        f"test sample 36: the simulator predicts class {found}, the quantized network predicted "
+        f"{9 - found}; 1 of 10 predictions differ: export again if the network was quantized "
+        "since, and let `dsr-deploy verify` name the first spike that differs"
+    )
+    with _refused(message):
+        simulate(run, 10)
+    assert not run.reports.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "quantized-4/predictions.json",
+            None,
+            "{file}: not there; run `dsr-deploy quantize --bits 4` and "
+            "`dsr-deploy export --target loihi` again",
+        ),
+        (
+            "quantized-4/predictions.json",
+            "[1, 2]",
+            "{file}: 2 predictions for a test set of 360 samples; run `dsr-deploy quantize "
+            "--bits 4` and `dsr-deploy export --target loihi` again",
+        ),
+        (
+            "export/loihi/network.safetensors",
+            None,
+            "{run}: no exported network; run `dsr-deploy export --target loihi` first",
+        ),
+        (
+            "export/loihi/manifest.json",
+            "{}",
+            "{file}: it names no bits; run `dsr-deploy export --target loihi` again",
+        ),
+        (
+            "export/loihi/manifest.json",
+            None,
+            "{file}: cannot be read (No such file or directory)",
+        ),
+        ("config.json", "[]", "{file}: not the configuration of a run; train again"),
+    ],
+)
+def test_missing_and_damaged_files_are_named(
+    run: RunDirectory, file: str, content: str | None, message: str
+) -> None:
+    path = run.path / file
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    with _refused(message.format(file=path, run=run.path)):
+        simulate(run)
+    assert not run.reports.exists()
+
+
+@pytest.mark.parametrize("samples", [0, -1, 361])
+def test_a_number_of_samples_that_is_not_there_is_refused(run: RunDirectory, samples: int) -> None:
+    with _refused(f"samples {samples}; 1 to 360 are possible, all if left out"):
+        simulate(run, samples)
+
+
+def _digits(**changes: object) -> Dataset:
+    return dataclasses.replace(data.load("digits", timesteps=3), **changes)
+
+
+def test_more_classes_in_the_data_than_in_the_network_are_refused() -> None:
+    names = tuple("0123456789a")
+    with _refused(
+        "data set 'digits': it has 11 classes, the network 10; restore the data that the network "
+        "was trained on, or train again"
+    ):
+        check_data(sample_run.network(), _digits(classes=names))
+
+
+@pytest.mark.parametrize(
+    ("names", "found"), [(tuple("01234567x9"), "class 8 is 'x'"), (("0",), "class 1 is 'none'")]
+)
+def test_other_classes_are_refused(names: tuple[str, ...], found: str) -> None:
+    index = found[6]
+    with _refused(
+        f"data set 'digits': {found}, the network's is '{index}'; restore the data that the "
+        "network was trained on, or train again"
+    ):
+        check_data(sample_run.network(), _digits(classes=names))
+
+
+def test_images_of_another_size_are_refused() -> None:
+    shape = dataclasses.replace(_digits().input, shape=(3, 9, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+    with _refused(
+        "data set 'digits': images of 9x8 with 3 channels, the network takes images of 8x8 with "
+        "1 channel; restore the data that the network was trained on, or train again"
+    ):
+        check_data(sample_run.network(), _digits(input=shape))
+
+
+def test_spread_takes_samples_from_everywhere() -> None:
+    labels = torch.arange(10)
+    whole = TensorSplit(torch.zeros(10, 1, 2, 2, dtype=torch.uint8), labels)
+    few, chosen = spread(whole, 4)
+    assert chosen.tolist() == few.labels.tolist() == [0, 2, 5, 7]
+    files = FolderSplit(tuple(map(str, range(10))), labels, (1, 2, 2))
+    few, chosen = spread(files, 4)
+    assert isinstance(few, FolderSplit)
+    assert few.files == ("0", "2", "5", "7")
+    assert spread(whole, None)[0] is whole
+
+
+def test_payloads_are_those_of_the_chosen_samples(run: RunDirectory) -> None:
+    found = read_payloads(run, sample_run.network(), 40, Silent())
+    np.testing.assert_array_equal(found, sample_run.payloads()[np.arange(40) * 9])
