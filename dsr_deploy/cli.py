@@ -162,7 +162,7 @@ def train(
         if first and run.config.exists():
             run_directory.point_latest(run)
         elif first:
-            _discard(run.path, *new)
+            _discard(*([run.path] if directory is None else []), *new)
     if first:
         result, text = summaries.trained(run, settings)
         _print(as_json, result, text)

@@ -41,7 +41,8 @@ FLOAT_EXACT_FIRE = 1 << 30
 @dataclass(frozen=True, eq=False)
 class TorchConnection:
     """A connection whose weights are whole numbers in a float tensor; shapes as in
-    :class:`~dsr_deploy.hardware.network.Connection`."""
+    :class:`~dsr_deploy.hardware.network.Connection`.
+    """
 
     source: str
     kind: Kind

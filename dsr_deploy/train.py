@@ -371,7 +371,9 @@ def load_trained(run: RunDirectory) -> Trained:
     stored = files.read_json(run.config)
     try:
         settings = config.from_dict(stored["config"])
-        about_input = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["input"].items()}
+        about_input = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in stored["input"].items()
+        }
         input, classes = Input(**about_input), tuple(stored["classes"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{run.config}: not a run's configuration ({error}); train again") from None

@@ -155,13 +155,12 @@ def engine(name: str) -> Engine:
 
         return lambda network, payloads: Simulator(network).run(payloads, record=True).run
     if name == "onnx":
-        from dsr_deploy.onnx_engine import run_onnx
+        from dsr_deploy import onnx_engine
 
-        return lambda network, payloads: run_onnx(network, payloads, record=True)
+        return lambda network, payloads: onnx_engine.run(network, payloads, record=True)
     if name == "lava":
-        from dsr_deploy.lava_engine import find_python, run_lava
+        from dsr_deploy.lava_engine import run_lava
 
-        find_python()
         return lambda network, payloads: run_lava(network, payloads)
     return lambda network, payloads: reference.run(network, payloads, record=True)
 
@@ -205,5 +204,3 @@ def _compare(
                 expected=int(theirs[at]),
             )
     return first
-
-

@@ -62,9 +62,7 @@ def run(network: IntegerNetwork, payloads: NDArray[np.int8], *, record: bool = F
     return Run(scores, spikes if record else None)
 
 
-def step(
-    population: Population, v: Int64, current: Int64
-) -> tuple[Int64, NDArray[np.bool_]]:
+def step(population: Population, v: Int64, current: Int64) -> tuple[Int64, NDArray[np.bool_]]:
     """Advance the neurons of ``population`` by one timestep.
 
     ::
@@ -108,9 +106,7 @@ def transmit(connection: Connection, sent: Int64) -> Int64:
     if connection.kind == "linear":
         return (sent.reshape(len(sent), -1) @ weight.T)[:, :, None, None]
     (kh, kw), (sh, sw), (ph, pw) = connection.window, connection.stride, connection.padding
-    channels, height, width = connection.output_shape(
-        (sent.shape[1], sent.shape[2], sent.shape[3])
-    )
+    channels, height, width = connection.output_shape((sent.shape[1], sent.shape[2], sent.shape[3]))
     padded = np.pad(sent, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
     total = np.zeros((len(sent), channels, height, width), np.int64)
     for y in range(kh):

@@ -15,7 +15,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-
 from dsr_deploy.hardware import kernels
 from dsr_deploy.hardware.event_layers import Layer, prepare
 from dsr_deploy.hardware.network import (

@@ -51,7 +51,7 @@ class PopulationModule(nn.Module):
     def weight(self, index: int) -> Tensor | None:
         """Return the weight of connection ``index``; None for a pool or an identity."""
         key = str(index)
-        return self.weights[key] if key in self.weights else None
+        return self.weights.get(key)
 
 
 @dataclass(eq=False)

@@ -1,4 +1,6 @@
-"""Pre-activation residual networks of spiking neurons (He et al. 2016; supplement, C.3 and Table S1).
+"""Pre-activation residual networks of spiking neurons.
+
+He et al. 2016; the paper's supplement, C.3 and Table S1.
 
 Every ReLU is a spiking layer. The shortcut leaves a block's first spiking layer, so that it
 carries spikes. Average pooling and the classifier are followed by spiking layers, and a
@@ -38,9 +40,7 @@ def preact_resnet(
         stride 2, as for ImageNet, instead of a 3x3 convolution
     """
     if large_images:
-        stem = (
-            PopulationSpec("stem", (conv(INPUT, widths[0], kernel=7, stride=2),)),
-        )
+        stem = (PopulationSpec("stem", (conv(INPUT, widths[0], kernel=7, stride=2),)),)
         pool = ConnectionSpec("stem", "pool", kernel=3, stride=2, padding=1)
         incoming: tuple[ConnectionSpec, ...] = (pool,)
     else:

@@ -14,6 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from dsr_deploy.hardware.network import (
     INPUT,
     V_MAX,
@@ -25,8 +28,6 @@ from dsr_deploy.hardware.network import (
     Population,
     Shape,
 )
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 Int32 = NDArray[np.int32]
 Draw = Callable[[st.SearchStrategy[Any]], Any]

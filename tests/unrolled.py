@@ -59,7 +59,8 @@ def normalise(norm: TimeBatchNorm, current: Tensor) -> Tensor:
 
 def transmit(spec: ConnectionSpec, sent: Tensor, weight: Tensor | None) -> Tensor:
     """Apply a connection to every timestep of (T, N, C, H, W)."""
-    # Channels last as in the engine: another layout rounds otherwise, and flips a spike now and then.
+    # Channels last as in the engine: another layout rounds otherwise,
+    # and flips a spike now and then.
     flat = sent.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     if spec.kind == "conv":
         assert weight is not None
@@ -94,7 +95,11 @@ def forward(network: SpikingNetwork, pixels: Tensor) -> tuple[Tensor, dict[str, 
     pixels : (N, C, H, W) or (N, T, C, H, W)
     """
     neuron = network.neuron
-    frames = pixels.transpose(0, 1) if pixels.ndim == 5 else pixels.expand(neuron.timesteps, *pixels.shape)
+    frames = (
+        pixels.transpose(0, 1)
+        if pixels.ndim == 5
+        else pixels.expand(neuron.timesteps, *pixels.shape)
+    )
     sent = {INPUT: frames.contiguous()}
     for population in network.members():
         sent[population.spec.name] = advance(population, sent, neuron)

@@ -10,6 +10,13 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import integer_networks, payloads_for
+from numpy.typing import NDArray
+
+from dsr_deploy.export.nir import DT, to_nir, write_nir
+from dsr_deploy.export.nir_reader import from_nir, read_nir
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import (
     INPUT,
@@ -19,13 +26,6 @@ from dsr_deploy.hardware.network import (
     NetworkError,
     Population,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from networks import integer_networks, payloads_for
-from numpy.typing import NDArray
-
-from dsr_deploy.export.nir import DT, to_nir, write_nir
-from dsr_deploy.export.nir_reader import from_nir, read_nir
 
 Float = NDArray[np.float64]
 

@@ -11,6 +11,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from networks import integer_networks, payloads_for
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from dsr_deploy import onnx_engine
+from dsr_deploy.errors import UserError
+from dsr_deploy.export.onnx import to_onnx, write_onnx
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.encoding import payload_table
 from dsr_deploy.hardware.network import (
@@ -21,15 +30,6 @@ from dsr_deploy.hardware.network import (
     NetworkError,
     Population,
 )
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from networks import integer_networks, payloads_for
-from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
-
-from dsr_deploy import onnx_engine
-from dsr_deploy.errors import UserError
-from dsr_deploy.export.onnx import to_onnx, write_onnx
 
 
 def population(name: str, shape: tuple[int, int, int], **changes: Any) -> Population:

@@ -29,9 +29,7 @@ NEURONS = pytest.mark.parametrize("neuron", [IF, LIF], ids=["if", "lif"])
 def gradients(network: SpikingNetwork, output: Tensor, labels: Tensor) -> dict[str, Tensor]:
     network.zero_grad()
     F.cross_entropy(output, labels).backward()
-    return {
-        name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None
-    }
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -93,9 +91,10 @@ def test_gradients_without_batchnorm_are_exact(name: str, neuron: Neuron) -> Non
 def test_frames_in_time_give_the_unrolled_gradients(neuron: Neuron) -> None:
     torch.manual_seed(4)
     shape = (4, 6, 6)
-    threshold = 0.5 if neuron.kind == "if" else 0.03
+    threshold = 0.5 if neuron.kind == "if" else 0.02
     network = SpikingNetwork(single(conv("first", 5), norm=False, shape=shape), neuron, threshold)
     pixels, labels = torch.randn(8, 5, *shape) * 2, torch.randint(0, 3, (8,))
+    network.members()[-1].weights["0"].data.abs_()  # so that the output fires
     found, expected = compare(network, pixels, labels)
     for key, value in expected.items():
         assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-6), key
@@ -106,6 +105,7 @@ def test_gradients_through_batchnorm_and_a_residual_block(neuron: Neuron) -> Non
     torch.manual_seed(0)
     net = topology("resnet-tiny", (3, 12, 12), 10)
     network = SpikingNetwork(net, neuron, 2.0 / neuron.height_per_threshold)
+    network.to(memory_format=torch.channels_last)
     found, expected = compare(network, torch.randn(16, 3, 12, 12), torch.randint(0, 10, (16,)))
     for key, value in expected.items():
         if value.ndim > 1:
@@ -117,6 +117,7 @@ def test_gradients_of_preact_resnet18(neuron: Neuron) -> None:
     torch.manual_seed(0)
     net = topology("resnet18", (3, 32, 32), 10)
     network = SpikingNetwork(net, neuron, 2.0 / neuron.height_per_threshold)
+    network.to(memory_format=torch.channels_last)
     found, expected = compare(network, torch.randn(4, 3, 32, 32), torch.randint(0, 10, (4,)))
     worst = {key: cosine(found[key], value) for key, value in expected.items() if value.ndim > 1}
     assert min(worst.values()) >= 0.995, worst
@@ -129,7 +130,7 @@ def test_dropout_has_one_mask_for_all_timesteps() -> None:
     steps = spikes.steps(0, 5).unflatten(0, (5, 64))
     assert torch.equal(steps[0], steps[4])
     assert torch.allclose(steps[0], spikes.representation)
-    assert set(steps.unique().tolist()) == {0.0, pytest.approx(2.0 / 0.75)}
+    assert steps.unique().tolist() == pytest.approx([0.0, 2.0 / 0.75])
     assert abs(steps.mean().item() - 2.0) < 0.1
 
 
@@ -141,8 +142,8 @@ def test_evaluation_uses_the_running_statistics() -> None:
         for _ in range(60):
             trained = network.train()(pixels)
         assert torch.allclose(network.eval()(pixels[:8]), network.eval()(pixels)[:8])
-        agreement = (network(pixels).argmax(1) == trained.argmax(1)).float().mean()
-    assert agreement > 0.9
+        same = torch.isclose(network(pixels), trained).float().mean()
+    assert same > 0.9
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -174,7 +175,7 @@ def test_sizes_of_the_papers_networks() -> None:
             c
             for p in topology(arch, (3, 32, 32), 10).populations
             for c in p.connections
-            if c.kind in ("conv", "linear") and c.kernel != 1 or c.kind == "linear"
+            if (c.kind in ("conv", "linear") and c.kernel != 1) or c.kind == "linear"
         ]
         assert len(convolutions) == layers
 

@@ -109,7 +109,9 @@ def test_a_constant_current_is_one_step_given_once() -> None:
     torch.manual_seed(1)
     neuron = make("lif", 11)
     once = torch.randn(1, *SHAPE) * 5
-    assert torch.equal(fire(once, 0.3, neuron), fire(once.expand(11, *SHAPE).contiguous(), 0.3, neuron))
+    assert torch.equal(
+        fire(once, 0.3, neuron), fire(once.expand(11, *SHAPE).contiguous(), 0.3, neuron)
+    )
 
 
 def test_weights_of_the_representation() -> None:

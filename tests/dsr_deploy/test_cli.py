@@ -1,0 +1,347 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sample_run
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from dsr_deploy import cli, config, terminal
+
+HEAVY = ("torch", "numpy", "numba", "matplotlib", "rich", "sklearn", "spikingjelly")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run every command line in a directory of its own, called ``here``."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def _left(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+COMMANDS = ("train", "quantize", "export", "simulate", "verify", "report")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help_imports_nothing_that_takes_long(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from dsr_deploy.cli import run\n"
+        f"code = run({arguments!r})\n"
+        f"sys.exit(str([n for n in {HEAVY!r} if n in sys.modules] or '') or code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: dsr-deploy")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_what_is_read_and_written_with_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    for word in ("Reads ", "Writes ", "Example", f"\n    dsr-deploy {name}"):
+        # A sentence may begin with the word or join it with "and".
+        assert word in text or word.lower() in text
+
+
+def test_help_lists_the_commands_in_the_order_of_their_use(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run([]) == 0
+    listed = capsys.readouterr().out.partition("Commands:")[2]
+    places = [listed.index(f"\n  {name} ") for name in COMMANDS]
+    assert places == sorted(places)
+
+
+DATA = "restore the data that the network was trained on, or train again"
+FIRST = "no run in this directory yet; run `dsr-deploy train` first, or name a run with --run DIR"
+
+WRONG = [
+    # nothing there yet
+    ("quantize", 1, FIRST),
+    ("export", 1, FIRST),
+    ("simulate", 1, FIRST),
+    ("verify", 1, FIRST),
+    ("report", 1, FIRST),
+    ("train --resume", 1, FIRST),
+    (
+        "simulate --run nowhere",
+        1,
+        "nowhere: no run here; run `dsr-deploy train` first, or name a run with --run DIR",
+    ),
+    # the command line
+    ("nonsense", 2, "No such command 'nonsense'; see `dsr-deploy --help`"),
+    (
+        "train --epochs x",
+        2,
+        "Invalid value for '--epochs': 'x' is not a valid integer; see `dsr-deploy train --help`",
+    ),
+    (
+        "train --dataset mnist",
+        2,
+        "Invalid value for '--dataset': 'mnist' is not one of 'digits', 'cifar10', 'cifar100', "
+        "'imagenet', 'imagefolder', 'cifar10-dvs'; see `dsr-deploy train --help`",
+    ),
+    (
+        "export --target fpga",
+        2,
+        "Invalid value for '--target': 'fpga' is not one of 'loihi', 'onnx', 'nir'; "
+        "see `dsr-deploy export --help`",
+    ),
+    # values out of range
+    ("quantize --bits 9", 1, "bits 9; 2 to 8 are possible"),
+    ("quantize --bits 1", 1, "bits 1; 2 to 8 are possible"),
+    ("train -T 0", 1, "timesteps 0; 1 to 1024 are possible"),
+    ("train --epochs 0", 1, "epochs 0; 1 to 100000 are possible"),
+    ("train --alpha 1.5", 1, "alpha 1.5; it lies above 0 and is at most 1"),
+    ("train --alpha nan", 1, "alpha nan; it lies above 0 and is at most 1"),
+    ("train --v-threshold -1", 1, "v_threshold -1.0; it must be positive and finite"),
+    ("train --v-threshold-min 0", 1, "v_threshold_min 0.0; it must be positive and finite"),
+    (
+        "train --v-threshold 0.001",
+        1,
+        "v_threshold 0.001 lies below its lower bound v_threshold_min 0.01; raise one or lower "
+        "the other",
+    ),
+    (
+        "train --preset mnist-if-t4",
+        1,
+        f"preset 'mnist-if-t4'; known are {', '.join(config.presets())}",
+    ),
+    (
+        "train --arch resnet21",
+        1,
+        "architecture 'resnet21'; known are resnet-tiny, resnet18, resnet20, resnet32, resnet44, "
+        "resnet56, resnet110, vgg11",
+    ),
+    # devices
+    ("train --device tpu", 1, "device 'tpu'; auto, cpu, cuda and cuda:N are known"),
+    ("train --device cuda:x", 1, "device 'cuda:x'; auto, cpu, cuda and cuda:N are known"),
+    # data
+    (
+        "train --dataset imagefolder --data-dir none",
+        1,
+        "{here}/none: there is no such directory",
+    ),
+    # a run directory that cannot be made
+    ("train --run file/run", 1, "file/run: cannot be made (Not a directory)"),
+    ("train --run file", 1, "file: cannot be made (File exists)"),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "message"), WRONG)
+def test_wrong_input_ends_in_one_line_and_leaves_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], line: str, code: int, message: str
+) -> None:
+    (here / "file").touch()
+    assert cli.run(line.split()) == code
+    said = capsys.readouterr()
+    errors = [text for text in said.err.splitlines() if not text.startswith("reading")]
+    assert (said.out, errors) == ("", [f"error: {message.format(here=here)}"])
+    assert _left(here) == {"file"}
+
+
+def test_a_gpu_that_is_not_there_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert cli.run(["train", "--device", "cuda"]) == 1
+    message = "error: device 'cuda': 0 GPUs are visible here; use --device cpu\n"
+    assert capsys.readouterr().err == message
+    assert not _left(here)
+
+
+def test_a_directory_of_the_user_stays_when_training_cannot_begin(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "mine").mkdir()
+    assert cli.run(["train", "--run", "mine", "--device", "tpu"]) == 1
+    assert cli.run(["train", "--run", "new/run", "--device", "tpu"]) == 1
+    assert _left(here) == {"mine"}
+
+
+def test_a_run_is_not_overwritten(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = sample_run.write(here / "run")
+    before = run.config.read_bytes()
+    assert cli.run(["train", "--run", "run"]) == 1
+    assert capsys.readouterr().err == (
+        "error: run: holds a run already; continue it with --resume, or name another directory\n"
+    )
+    assert run.config.read_bytes() == before
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _drop_a_tensor(path: Path) -> None:
+    with safe_open(path, framework="np") as file:
+        about = file.metadata()
+        names = sorted(file.keys())
+        tensors = {name: file.get_tensor(name) for name in names[1:]}
+    save_file(tensors, path, about)
+
+
+def _cut_a_tensor(path: Path) -> None:
+    with safe_open(path, framework="np") as file:
+        about = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    name = sorted(tensors)[0]
+    save_file(tensors | {name: tensors[name][:-1].copy()}, path, about)
+
+
+@pytest.mark.parametrize("damage", [_truncate, _drop_a_tensor, _cut_a_tensor])
+@pytest.mark.parametrize("command", ["simulate", "verify"])
+def test_a_damaged_network_file_is_refused_in_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], command: str, damage: object
+) -> None:
+    run = sample_run.write(here / "run")
+    path = run.export("loihi") / "network.safetensors"
+    assert callable(damage)
+    damage(path)
+    before = _left(here)
+    assert cli.run([command, "--run", "run"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("error: ")
+    assert "run/export/loihi/network.safetensors" in said.err
+    assert _left(here) == before
+
+
+def test_json_is_all_that_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample_run.write(here / "run")
+    assert cli.run(["simulate", "--run", "run", "--samples", "5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((here / "run/reports/simulate.json").read_text())
+    assert cli.run(["report", "--run", "run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": "run/reports/report.html"}
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"), [("sparsity", {1}), ("energy", {2}), ("all", {1, 2, 3})]
+)
+def test_simulate_prints_the_part_that_was_asked_for(
+    here: Path, capsys: pytest.CaptureFixture[str], part: str, shown: set[int]
+) -> None:
+    sample_run.write(here / "run")
+    assert cli.run(["simulate", "--run", "run", "--samples", "5", "--report", part]) == 0
+    text = capsys.readouterr().out
+    marks = {1: "spikes/step", 2: "Energy per inference", 3: "membrane potential"}
+    assert {number for number, mark in marks.items() if mark in text} == shown
+    assert "Next: dsr-deploy report --run run\n" in text
+
+
+def test_print_config_shows_every_value_and_writes_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", "--preset", "cifar10-lif-t5", "--lr", "0.2", "--print-config"]
+    assert cli.run([*line, "--json"]) == 0
+    expected = config.resolve("cifar10-lif-t5", lr=0.2)
+    assert json.loads(capsys.readouterr().out) == vars(expected)
+    assert cli.run(line) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [text.split()[0] for text in lines] == list(vars(expected))
+    assert not _left(here)
+
+
+def test_resume_refuses_other_settings(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample_run.write(here / "run")
+    line = ["train", "--run", "run", "--resume"]
+    assert cli.run([*line, "-T", "3", "--print-config"]) == 0
+    capsys.readouterr()
+    assert cli.run([*line, "--epochs", "30"]) == 1
+    assert capsys.readouterr().err == (
+        "error: run: the run was started with epochs 15, not 30; leave the option out to continue "
+        "it, or train anew without --resume\n"
+    )
+
+
+def test_several_processes_need_a_name_that_all_know(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert cli.run(["train"]) == 1
+    assert capsys.readouterr().err == (
+        "error (process 1): several processes train one network: name its directory with "
+        "--run DIR\n"
+    )
+    assert not _left(here)
+
+
+def test_a_bug_is_not_hidden(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dsr_deploy import report
+
+    def fail(run: object) -> Path:
+        raise ZeroDivisionError
+
+    sample_run.write(here / "run")
+    monkeypatch.setattr(report, "report", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.run(["report", "--run", "run"])
+
+
+def test_an_interrupt_ends_with_a_word(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dsr_deploy import report
+
+    def stop(run: object) -> Path:
+        raise KeyboardInterrupt
+
+    sample_run.write(here / "run")
+    monkeypatch.setattr(report, "report", stop)
+    assert cli.run(["report", "--run", "run"]) == 130
+    assert capsys.readouterr().err.strip().startswith("error: stopped; ")
+
+
+def test_terminal_writes_plain_lines_to_a_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 1.0, 40.0, 50.0, 90.0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    shown = terminal.Terminal()
+    with shown.task("work", 8) as task:
+        task.advance(1, "soon")
+        task.advance(3, "[later]")  # not markup
+        task.advance(1)
+        task.advance(3, "done")
+    shown.note("a line that stays")
+    assert capsys.readouterr().err.splitlines() == [
+        "work: 4 of 8, 40 s left  [later]",
+        "a line that stays",
+    ]
+
+
+def test_terminal_shows_bars_that_go_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from rich.console import Console
+
+    screen = io.StringIO()
+    shown = terminal.Terminal(Console(file=screen, force_terminal=True, width=120))
+    for number in range(2):
+        with shown.task("outer", 2) as outer, shown.task("inner", 3) as inner:
+            inner.advance(3, "[text]")
+            outer.advance()
+            shown.note(f"note {number}")
+    text = screen.getvalue()
+    assert "note 0" in text
+    assert "note 1" in text
+    assert "outer" in text
