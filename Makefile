@@ -33,13 +33,17 @@ test: $(TOOLS)/.installed-test lava
 test-slow: $(TOOLS)/.installed-test lava
 	$(TOOLS)/bin/python -m pytest -m slow
 
+# The versions in the order in which they were tested most.
 $(TOOLS)/.installed: pyproject.toml constraints.txt
-	@python=$$($(call find_python,3.13 3.12 3.11)); \
-	if [ -z "$$python" ]; then \
-		echo "no Python 3.11, 3.12 or 3.13 found; install one and put it on the PATH" >&2; exit 1; \
+	@if ! [ -x $(TOOLS)/bin/python ]; then \
+		python=$$($(call find_python,3.11 3.12 3.13)); \
+		if [ -z "$$python" ]; then \
+			echo "no Python 3.11, 3.12 or 3.13 found; install one and put it on the PATH" >&2; \
+			exit 1; \
+		fi; \
+		"$$python" -m venv $(TOOLS); \
 	fi; \
-	echo "$(TOOLS): installing with $$python: about two minutes, 5.4 GB"; \
-	[ -x $(TOOLS)/bin/python ] || "$$python" -m venv $(TOOLS); \
+	echo "$(TOOLS): installing for $$($(TOOLS)/bin/python --version): about two minutes, 5.4 GB"; \
 	$(TOOLS)/bin/python $(INSTALL) -c constraints.txt -e .
 	@touch $@
 

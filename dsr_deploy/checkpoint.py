@@ -67,7 +67,8 @@ def load(
         if shapes.get(name) != found.get(name):
             raise UserError(
                 f"{path}: tensor '{name}' has shape {found.get(name, 'none')}, the network that "
-                f"config.json describes needs {shapes.get(name, 'none')}; they do not belong together"
+                f"config.json describes needs {shapes.get(name, 'none')}; they "
+                "do not belong together"
             )
     network.load_state_dict(model)
     if optimizer is not None:

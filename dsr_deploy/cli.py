@@ -106,7 +106,7 @@ def _training_options(command: Command) -> Command:
     "Example, the paper's CIFAR-10 setting with IF neurons at 20 timesteps:\n"
     "  dsr-deploy train --preset cifar10-if-t20 --data-dir data\n"
     "Several processes:\n"
-    "  torchrun --no-python --nproc-per-node 2 dsr-deploy train --run runs/two"
+    "  torchrun --no-python --nproc-per-node 2 -- dsr-deploy train --run runs/two"
 )
 @click.option(
     "--preset", metavar="NAME",

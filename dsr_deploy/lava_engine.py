@@ -39,7 +39,7 @@ PROBE = (
 
 PROBE_SECONDS = 60.0
 
-KILL_SECONDS = 30.0
+KILL_SECONDS = 120.0
 """The runner keeps its own time limit; after this long on top it is killed from here."""
 
 

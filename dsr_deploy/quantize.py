@@ -218,7 +218,7 @@ def _fine_tune(
                 targets = labels.to(device)
                 loss = F.cross_entropy(outputs, targets)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 correct = (outputs.argmax(1) == targets).sum().item()
                 seen += (loss.item() * len(labels), correct, len(labels))

@@ -28,7 +28,6 @@ from dsr_deploy.hardware.network import (
     Connection,
     Input,
     IntegerNetwork,
-    Kind,
     Population,
 )
 from dsr_deploy.models.neuron import Neuron
@@ -108,7 +107,7 @@ class QuantizedPopulation(nn.Module):
         spec = self.specs[index]
         return TorchConnection(
             spec.source,
-            cast(Kind, spec.kind),
+            spec.kind,
             weight,
             self.scale.exponents[index],
             (spec.kernel,) * 2 if spec.kind == "pool" else (1, 1),

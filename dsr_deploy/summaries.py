@@ -65,13 +65,22 @@ def exported(run: RunDirectory, target: str, layers: Sequence[LayerSummary]) -> 
     """Return a table of the layers and where they went."""
     neurons, weights = sum(x.neurons for x in layers), sum(x.weights for x in layers)
     return (
-        f"Exported {len(layers)} layers, {neurons:,} neurons and {weights:,} weights for {target}.\n"
+        f"Exported {len(layers)} layers, {neurons:,} neurons and {weights:,} weights "
+        f"for {target}.\n"
         "No 24-bit register can overflow, whatever the input: this was proven.\n\n"
         f"{tables.layers(layers)}\n\n"
         "  theta is subtracted at a spike, delta is the leak in 1/4096, start the first timestep\n"
-        f"  written to  {_shown(run.export(target))}\n\n"
-        + _next(run, "simulate --report sparsity", "runs it event by event and counts its spikes")
+        f"  written to  {_shown(run.export(target))}\n\n" + _after_export(run, target)
     )
+
+
+def _after_export(run: RunDirectory, target: str) -> str:
+    if target == "loihi":
+        text = "runs it event by event and counts its spikes"
+        return _next(run, "simulate --report sparsity", text)
+    if run.export("loihi").exists():
+        return _next(run, "verify", "proves that every engine gives the same spikes")
+    return _next(run, "export --target loihi", "makes the file that simulate and verify read")
 
 
 def simulated(run: RunDirectory, report: SimulationReport, part: str) -> str:

@@ -194,7 +194,7 @@ class _Training:
         loss = F.cross_entropy(outputs, labels, reduction="sum")
         total = distributed.gather_counts(len(labels), self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        (loss / total).backward()  # type: ignore[no-untyped-call]
+        (loss / total).backward()
         distributed.sum_gradients(self.network.parameters())
         self.optimizer.step()
         self.network.clamp_thresholds()
@@ -281,7 +281,7 @@ class _Training:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         done = len(self.epochs)
-        return SummaryWriter(str(self.run.tensorboard), purge_step=done + 1)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(self.run.tensorboard), purge_step=done + 1)
 
 
 @torch.no_grad()
@@ -332,7 +332,8 @@ def build(settings: Config, input: Input, classes: int) -> SpikingNetwork:
         network = SpikingNetwork(layout, neuron, settings.v_threshold or 1.0)
     except TopologyError as error:
         raise UserError(str(error)) from None
-    return network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def learning_rate(settings: Config, epoch: float) -> float:
@@ -371,7 +372,7 @@ def load_trained(run: RunDirectory) -> Trained:
     stored = files.read_json(run.config)
     try:
         settings = config.from_dict(stored["config"])
-        about_input = {
+        about_input: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in stored["input"].items()
         }
         input, classes = Input(**about_input), tuple(stored["classes"])

@@ -182,7 +182,8 @@ def _compare(
     differing: dict[str, int],
 ) -> Difference | None:
     """Count differing spikes per layer; return the first: layer by layer, then by timestep."""
-    assert found.spikes is not None and expected.spikes is not None
+    assert found.spikes is not None
+    assert expected.spikes is not None
     first: Difference | None = None
     for layer in layers:
         mine, theirs = found.spikes[layer], expected.spikes[layer]

@@ -190,7 +190,8 @@ class Connection:
         largest = int(np.abs(self.weight.astype(np.int16)).max(initial=0))
         if largest > limit:
             raise NetworkError(
-                f"{where}: weight of magnitude {largest}; {self.weight_bits} bits hold up to {limit}"
+                f"{where}: weight of magnitude {largest}; {self.weight_bits} bits hold up to "
+                f"{limit}"
             )
         _check_range(where, "exponent", self.exponent, 0, MAX_EXPONENT)
         _check_range(where, "delay", self.delay, 0, 1 << 16)

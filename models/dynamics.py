@@ -148,7 +148,7 @@ def fire_integer(
 
 
 def expand(packed: Tensor, first: int, count: int, height: float) -> Tensor:
-    """Return ``height * spike`` of ``count`` timesteps from ``first`` on, float32 (count, N, H, W, C)."""
+    """Return ``height * spike`` from ``first`` on, float32 (count, N, H, W, C)."""
     if packed.device.type == "cpu":
         out = torch.empty((count, *packed.shape[1:]))
         flat = packed.numpy().reshape(len(packed), -1)
@@ -170,6 +170,6 @@ def firing_rate(packed: Tensor, timesteps: int) -> float:
     return float((counts * table).sum()) / (packed[0].numel() * timesteps)
 
 
-def _rows(tensor: Tensor) -> np.ndarray:  # type: ignore[type-arg]
+def _rows(tensor: Tensor) -> np.ndarray:
     """View (T, N, H, W, C) as a numpy array (T, N * H * W, C)."""
     return tensor.numpy().reshape(len(tensor), -1, tensor.shape[-1])

@@ -139,7 +139,7 @@ def expand(packed: U8, first: int, height: np.float32, out: F32) -> None:
 
 @njit(cache=True, parallel=True)
 def fire_integer(
-    current: NDArray[np.floating],  # type: ignore[type-arg]
+    current: NDArray[np.floating],
     bias: F64,
     v_fire: F64,
     v_threshold: F64,

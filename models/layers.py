@@ -89,7 +89,7 @@ class _Transmitted(torch.autograd.Function):
     """A weighted connection on representations, whose result is known from the spike trains."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: FunctionCtx, value: Tensor, spec: ConnectionSpec, sent: Tensor, weight: Tensor
     ) -> Tensor:
         ctx.save_for_backward(sent, weight)
@@ -97,7 +97,7 @@ class _Transmitted(torch.autograd.Function):
         return value.view_as(value)
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor, None, Tensor | None, Tensor | None]:
         sent, weight = ctx.saved_tensors  # type: ignore[attr-defined]
@@ -128,7 +128,7 @@ def mean_current(
     for spec, signal, weight in connections:
         sent = signal.representation
         if weight is not None:
-            total = _Transmitted.apply(total, spec, sent, weight)
+            total = _Transmitted.apply(total, spec, sent, weight)  # type: ignore[no-untyped-call]
         elif sent.requires_grad:
             part = transmit(spec, sent, None)
             total = total + (part - part.detach())
@@ -148,8 +148,9 @@ def temporal_covariance(
     current : float32 (T, N, H, W, C_out)
     chunk : timesteps unpacked at once
     """
-    steps, samples, *_, channels = current.shape
-    product, sent_sum, current_sum = 0.0, 0.0, current.sum(0).reshape(-1, channels)
+    steps, channels = len(current), current.shape[-1]
+    current_sum = current.sum(0).reshape(-1, channels)
+    product, sent_sum = current.new_zeros(()), current.new_zeros(())
     for first in range(0, steps, chunk):
         count = min(chunk, steps - first)
         sent = signal.steps(first, count)
@@ -160,7 +161,7 @@ def temporal_covariance(
         sent_sum = sent_sum + rows.unflatten(0, (count, -1)).sum(0)
     positions = len(current_sum)
     means = current_sum.T @ sent_sum / steps
-    return cast(Tensor, (product - means) / (steps * positions))
+    return (product - means) / (steps * positions)
 
 
 class _TemporalVariance(torch.autograd.Function):
@@ -171,20 +172,20 @@ class _TemporalVariance(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, weight: Tensor, covariance: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: FunctionCtx, weight: Tensor, covariance: Tensor) -> Tensor:
         ctx.save_for_backward(covariance)
         ctx.shape = weight.shape  # type: ignore[attr-defined]
         return weight.new_zeros(len(weight))
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
         (covariance,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return (2 * grad[:, None] * covariance).view(ctx.shape), None  # type: ignore[attr-defined]
 
 
 def temporal_variance(weight: Tensor, covariance: Tensor) -> Tensor:
     """Return zeros (C,) whose gradient to ``weight`` is that of the variance over time."""
-    return cast(Tensor, _TemporalVariance.apply(weight, covariance))
+    return cast(Tensor, _TemporalVariance.apply(weight, covariance))  # type: ignore[no-untyped-call]
 
 
 class _Normalised(torch.autograd.Function):
@@ -199,7 +200,7 @@ class _Normalised(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: FunctionCtx,
         mean_input: Tensor,
         gamma: Tensor,
@@ -213,7 +214,7 @@ class _Normalised(torch.autograd.Function):
         return normalised * _column(gamma) + _column(beta)
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, None]:
         normalised, gamma = ctx.saved_tensors  # type: ignore[attr-defined]
@@ -293,7 +294,7 @@ class TimeBatchNorm(torch.nn.Module):
 
         ``over_time`` is the part of the variance that is over time, (C,), if it has a gradient.
         """
-        normalised = _Normalised.apply(mean_input, self.gamma, self.beta, over_time, stats)
+        normalised = _Normalised.apply(mean_input, self.gamma, self.beta, over_time, stats)  # type: ignore[no-untyped-call]
         return cast(Tensor, normalised)
 
 

@@ -51,7 +51,8 @@ class PopulationModule(nn.Module):
     def weight(self, index: int) -> Tensor | None:
         """Return the weight of connection ``index``; None for a pool or an identity."""
         key = str(index)
-        return self.weights.get(key)
+        weight: Tensor | None = self.weights.get(key)
+        return weight
 
 
 @dataclass(eq=False)
@@ -222,7 +223,7 @@ class SpikingNetwork(nn.Module):
         packed, rate = dynamics.fire(current, scale, shift, v_threshold, neuron)
         value = (rate * height).permute(0, 3, 1, 2)
         if torch.is_grad_enabled():
-            value = Representation.apply(mean_input, population.height, value, neuron)
+            value = Representation.apply(mean_input, population.height, value, neuron)  # type: ignore[no-untyped-call]
         return Spikes(packed, float(height), value)
 
     def _over_time(

@@ -91,7 +91,7 @@ class Representation(torch.autograd.Function):
     """The representation of a layer's spikes, differentiated as a clamp of its mean input."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: torch.autograd.function.FunctionCtx,
         mean: Tensor,
         height: Tensor,
@@ -114,7 +114,7 @@ class Representation(torch.autograd.Function):
         return value.view_as(value)
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: torch.autograd.function.FunctionCtx, grad: Tensor
     ) -> tuple[Tensor, Tensor, None, None]:
         inside, above = ctx.saved_tensors  # type: ignore[attr-defined]

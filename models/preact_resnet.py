@@ -40,7 +40,9 @@ def preact_resnet(
         stride 2, as for ImageNet, instead of a 3x3 convolution
     """
     if large_images:
-        stem = (PopulationSpec("stem", (conv(INPUT, widths[0], kernel=7, stride=2),)),)
+        stem: tuple[PopulationSpec, ...] = (
+            PopulationSpec("stem", (conv(INPUT, widths[0], kernel=7, stride=2),)),
+        )
         pool = ConnectionSpec("stem", "pool", kernel=3, stride=2, padding=1)
         incoming: tuple[ConnectionSpec, ...] = (pool,)
     else:

@@ -1,8 +1,7 @@
 """The commands one after another, as a newcomer types them."""
 
+import contextlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -67,9 +66,8 @@ def test_every_stage_reads_what_the_one_before_wrote(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with a run of one epoch, quantized by rounding to 8 bits."""
     folder = tmp_path_factory.mktemp("trained")
-    for line in ("train --epochs 1 -T 3", "quantize --bits 8 --epochs 0"):
-        command = [sys.executable, "-c", "from dsr_deploy.cli import main; main()", *line.split()]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    with contextlib.chdir(folder):
+        _lines("train --epochs 1 -T 3", "quantize --bits 8 --epochs 0")
     return folder
 
 

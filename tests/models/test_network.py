@@ -9,7 +9,8 @@ import unrolled
 from torch import Tensor
 
 from dsr_deploy.models.architectures import ARCHITECTURES, topology
-from dsr_deploy.models.layers import Spikes, drop
+from dsr_deploy.models.dynamics import moments
+from dsr_deploy.models.layers import Spikes, TimeBatchNorm, drop
 from dsr_deploy.models.network import Activity, SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.models.topology import (
@@ -134,16 +135,19 @@ def test_dropout_has_one_mask_for_all_timesteps() -> None:
     assert abs(steps.mean().item() - 2.0) < 0.1
 
 
-def test_evaluation_uses_the_running_statistics() -> None:
+def test_running_statistics_follow_those_of_the_batches() -> None:
     torch.manual_seed(0)
-    network = SpikingNetwork(topology("resnet-tiny", (1, 8, 8), 10), IF, 2.0)
-    pixels = torch.randn(32, 1, 8, 8)
-    with torch.no_grad():
-        for _ in range(60):
-            trained = network.train()(pixels)
-        assert torch.allclose(network.eval()(pixels[:8]), network.eval()(pixels)[:8])
-        same = torch.isclose(network(pixels), trained).float().mean()
-    assert same > 0.9
+    norm = TimeBatchNorm(3)
+    current = torch.randn(5, 8, 4, 4, 3) * 3 + 2
+    _, total, square = moments(current, IF)
+    for _ in range(200):
+        stats = norm.batch_statistics(total, square, current.numel() // 3)
+    wide = current.double()
+    assert torch.allclose(norm.running_mean.double(), wide.mean((0, 1, 2, 3)), atol=1e-5)
+    assert torch.allclose(norm.running_variance.double(), wide.var((0, 1, 2, 3)), rtol=1e-5)
+    running = norm.running_statistics()
+    assert torch.allclose(running.mean, stats.mean, atol=1e-5)
+    assert torch.allclose(running.inverse_std, stats.inverse_std, rtol=1e-2)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
