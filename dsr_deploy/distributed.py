@@ -1,7 +1,7 @@
 """Several processes that train one network, as PyTorch's launcher starts them.
 
-``torchrun --no-python --nproc-per-node 2 -- dsr-deploy train --run DIR`` starts each with the environment
-variables read here. Without them there is one process, and nothing here does anything.
+``torchrun --no-python --nproc-per-node 2 -- dsr-deploy train --run DIR`` starts each with the
+environment variables read here. Without them there is one process, and nothing here does anything.
 """
 
 from __future__ import annotations
