@@ -108,7 +108,7 @@ class _Training:
         self.best = -1.0
 
     def execute(self, resume: bool) -> Epoch:
-        if resume:
+        if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch
             self._resume()
         elif self.rank.first:
             write_config(self.run, self.settings, self.dataset)

@@ -148,7 +148,9 @@ def load(
 
         return load_digits()
     if data_dir is None:
-        raise DataError(f"data set '{name}': its files are needed; give their directory")
+        raise DataError(
+            f"data set '{name}': its files are needed; give their directory with --data-dir"
+        )
     directory = Path(data_dir).expanduser()
     if name == "cifar10-dvs":
         from dsr_deploy.data.events import load_cifar10_dvs

@@ -161,7 +161,11 @@ def test_a_failed_download_says_so(cifar10: tuple[Path, np.ndarray]) -> None:
             "data set 'mnist' is unknown; there are digits, cifar10, cifar100, imagenet, "
             "imagefolder, cifar10-dvs",
         ),
-        ("cifar10", {}, "data set 'cifar10': its files are needed; give their directory"),
+        (
+            "cifar10",
+            {},
+            "data set 'cifar10': its files are needed; give their directory with --data-dir",
+        ),
         ("digits", {"image_size": 8}, "data set 'digits': its image size is fixed; leave "
          "image_size out"),
         ("imagefolder", {"image_size": 0}, "data set 'imagefolder': image_size 0; it is at "
