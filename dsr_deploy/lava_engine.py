@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,6 @@ PROBE = (
 """Asks an interpreter whether it can run the runner, without the seconds of Lava's import."""
 
 PROBE_SECONDS = 60.0
-
-KILL_SECONDS = 120.0
-"""The runner keeps its own time limit; after this long on top it is killed from here."""
 
 
 class LavaUnavailableError(UserError):
@@ -113,7 +111,7 @@ def run_lava(
         files = [Path(folder, name) for name in ("network.safetensors", "in.npz", "out.npz")]
         network_file.write(schedule(network), files[0])
         np.savez(files[1], payloads=payloads)
-        _start_runner(python, files, time_limit)
+        _run_runner(python, files, time_limit)
         with np.load(files[2], allow_pickle=False) as result:
             spikes = {p.name: result[f"spikes_{i}"] for i, p in enumerate(network.populations)}
     fired = spikes[network.output.name][:, :, :, 0, 0].astype(np.int64)
@@ -131,7 +129,7 @@ def _runs_lava(python: Path) -> bool:
     return probe.returncode == 0
 
 
-def _start_runner(python: Path, files: list[Path], time_limit: float) -> None:
+def _run_runner(python: Path, files: list[Path], time_limit: float) -> None:
     """Run the runner to its end, and leave none of its processes behind."""
     command = [
         str(python),
@@ -141,29 +139,39 @@ def _start_runner(python: Path, files: list[Path], time_limit: float) -> None:
         "-m",
         RUNNER,
         *map(str, files),
-        f"--time-limit={time_limit}",
     ]
     # Each of Lava's many processes would else start a pool of BLAS threads.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    # A file, not a pipe: Lava's processes hold it open for as long as they live, and a pipe is
+    # read to its end only when the last one is gone, also the one that was just being started.
+    with tempfile.TemporaryFile() as messages:
+        code = _wait(command, os.environ | threads, messages, time_limit)
+        messages.seek(0)
+        reason = messages.read().decode(errors="replace").strip()
+    if code is None:
+        raise LavaError(f"lava: not done after {time_limit:g} s; run fewer samples")
+    if code:
+        raise LavaError(reason or f"lava: the runner ended with {code}")
+
+
+def _wait(
+    command: list[str], environment: dict[str, str], messages: IO[bytes], time_limit: float
+) -> int | None:
+    """Return the exit code of ``command``, or None at the time limit; end its whole group."""
     runner = subprocess.Popen(
         command,
-        env=os.environ | threads,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=messages,
         start_new_session=True,
     )
     try:
-        _, reason = runner.communicate(timeout=time_limit + KILL_SECONDS)
+        return runner.wait(time_limit)
     except subprocess.TimeoutExpired:
-        raise LavaError(
-            f"lava: the runner did not end {KILL_SECONDS:g} s after its limit"
-        ) from None
+        return None
     finally:
-        # A runner that was killed leaves Lava's processes waiting in its group.
+        # Whatever ended the runner, Lava's processes may still be waiting in its group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(runner.pid, signal.SIGKILL)
-        runner.communicate()
-    if runner.returncode:
-        raise LavaError(reason.strip() or f"lava: the runner ended with {runner.returncode}")
+        runner.wait()

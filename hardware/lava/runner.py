@@ -1,7 +1,8 @@
 """Run an integer network in Lava: ``python -m dsr_deploy.hardware.lava.runner``.
 
 A program for the Python 3.10 environment that holds lava-nc; the toolchain starts it and
-exchanges files with it. Exit code 0, or 1 with the reason on standard error.
+exchanges files with it. Exit code 0, or 1 with the reason on standard error. It has no time limit;
+who starts it ends it, with all the processes of its group.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import multiprocessing
 import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -45,9 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("network", type=Path, help="integer network (.safetensors), as scheduled")
     parser.add_argument("payloads", type=Path, help=".npz with int8 'payloads' (N, [T,] C, H, W)")
     parser.add_argument("out", type=Path, help=".npz to write: 'spikes_<i>' of population i")
-    parser.add_argument("--time-limit", type=float, default=600.0, help="seconds")
     options = parser.parse_args(arguments)
-    _arm_time_limit(options.time_limit)
     try:
         network = read(options.network)
         with np.load(options.payloads, allow_pickle=False) as file:
@@ -132,27 +130,14 @@ def _check(workers: list[Any]) -> None:
     raise LavaProcessError(f"a process ended before the run was over, exit codes {codes}")
 
 
-def _arm_time_limit(seconds: float) -> None:
-    """End the program after ``seconds``, whatever it is waiting for."""
-
-    def expire() -> None:
-        print(
-            f"lava: not done after {seconds:g} s; raise --time-limit or run fewer samples",
-            file=sys.stderr,
-        )
-        _end(1)
-
-    timer = threading.Timer(seconds, expire)
-    timer.daemon = True
-    timer.start()
-
-
 def _end(code: int) -> None:
     """Leave at once: Lava's own way out waits for the processes that hang."""
-    for child in multiprocessing.active_children():
-        child.kill()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        for child in multiprocessing.active_children():
+            child.kill()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 def _write(path: Path, trains: list[NDArray[np.bool_]]) -> None:

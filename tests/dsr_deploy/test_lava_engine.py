@@ -253,8 +253,7 @@ def test_a_failing_process_ends_the_run_with_its_traceback() -> None:
 @needs_lava
 def test_the_time_limit_ends_the_run() -> None:
     build = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
-    message = "lava: not done after 0.5 s; raise --time-limit or run fewer samples"
-    with pytest.raises(LavaError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(LavaError, match=r"^lava: not done after 0\.5 s; run fewer samples$"):
         lava_engine.run_lava(build.network(), build.payloads(200), time_limit=0.5)
 
 
@@ -351,10 +350,19 @@ def test_a_runner_that_ends_without_a_word_is_an_error(no_environment: Path) -> 
         lava_engine.run_lava(small().network(), small().payloads(1))
 
 
-def test_a_runner_that_hangs_is_killed(
-    no_environment: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interpreter(no_environment / "bin" / "python3.10", '[ "$2" = -c ] || /bin/sleep 100')
-    monkeypatch.setattr(lava_engine, "KILL_SECONDS", 0.1)
-    with pytest.raises(LavaError, match=r"^lava: the runner did not end 0\.1 s after its limit$"):
+def test_a_runner_that_hangs_is_killed(no_environment: Path) -> None:
+    interpreter(no_environment / "bin" / "python3.10", '[ "$2" = -c ] || exec /bin/sleep 100')
+    with pytest.raises(LavaError, match=r"^lava: not done after 0\.1 s; run fewer samples$"):
         lava_engine.run_lava(small().network(), small().payloads(1), time_limit=0.1)
+
+
+def test_no_process_outlives_its_runner(no_environment: Path) -> None:
+    """A process of Lava's that was just starting is nobody's child and holds every file open."""
+    left = no_environment / "left"
+    script = f"/bin/sleep 100 & echo $! > {left}; echo lava: a reason >&2; exit 1"
+    interpreter(no_environment / "bin" / "python3.10", f'[ "$2" = -c ] || {{ {script}; }}')
+    with pytest.raises(LavaError, match=r"^lava: a reason$"):
+        lava_engine.run_lava(small().network(), small().payloads(1))
+    status = Path("/proc", left.read_text().strip(), "stat")
+    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        pass  # it was sent SIGKILL, which takes it when the kernel next schedules it
