@@ -145,9 +145,8 @@ def train(
     if print_config:
         _print(as_json, settings, summaries.configuration(settings))
         return
-    first = int(os.environ.get("RANK", "0")) == 0
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if several and directory is None:
+    first = _rank() == 0
+    if _several() and directory is None and not resume:
         raise UserError("several processes train one network: name its directory with --run DIR")
     place = directory or run_directory.RUNS
     new = [path for path in (place, *place.parents) if not path.exists()]
@@ -157,23 +156,23 @@ def train(
     elif directory is not None:
         run = RunDirectory(directory)
     try:
-        _train(run, settings, resume, first)
+        _train(run, settings, resume)
     finally:
-        if first and run.config.exists():
-            run_directory.point_latest(run)
-        elif first:
+        if first and not run.config.exists():
             _discard(*([run.path] if directory is None else []), *new)
     if first:
         result, text = summaries.trained(run, settings)
         _print(as_json, result, text)
 
 
-def _train(run: RunDirectory, settings: config.Config, resume: bool, first: bool) -> None:
-    from dsr_deploy.progress import Silent
+def _train(run: RunDirectory, settings: config.Config, resume: bool) -> None:
     from dsr_deploy.terminal import Terminal
     from dsr_deploy.train import train
 
-    train(settings, run, resume=resume, progress=Terminal() if first else Silent())
+    def begin() -> None:
+        run_directory.point_latest(run)  # now, so that --resume finds a run that is killed
+
+    train(settings, run, resume=resume, progress=Terminal(), on_begin=begin)
 
 
 def _discard(*directories: Path) -> None:
@@ -329,9 +328,20 @@ def report(directory: Path | None, as_json: bool) -> None:
 
 
 def _print(as_json: bool, result: Any, text: str) -> None:
+    """Print a result once, however many processes found it together."""
     from dsr_deploy import summaries
 
-    click.echo(summaries.to_json(result) if as_json else text)
+    if _rank() == 0:
+        click.echo(summaries.to_json(result) if as_json else text)
+
+
+def _rank() -> int:
+    """Return the number of this process among those that PyTorch's launcher started together."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def _several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -364,8 +374,13 @@ def _is_users(error: Exception) -> bool:
 
 
 def _fail(message: str, code: int) -> int:
-    rank = os.environ.get("RANK", "0")
-    who = "" if rank == "0" else f" (process {rank})"
+    """Say why, if no other process of this run does already."""
+    if _several():
+        from dsr_deploy import distributed
+
+        if not distributed.speaks():
+            return code
+    who = f" (process {_rank()})" if _rank() else ""
     click.echo(f"error{who}: {message}", err=True)
     return code
 

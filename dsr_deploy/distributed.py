@@ -1,4 +1,4 @@
-"""Several processes that train one network, as PyTorch's launcher starts them.
+"""Several processes that share one piece of work, as PyTorch's launcher starts them.
 
 ``torchrun --no-python --nproc-per-node 2 -- dsr-deploy train --run DIR`` starts each with the
 environment variables read here. Without them there is one process, and nothing here does anything.
@@ -10,38 +10,112 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from dsr_deploy.errors import UserError
+
+Value = TypeVar("Value")
+
+PATIENCE: Final = timedelta(hours=6)
+"""How long the processes wait for the first, which may download and convert a data set. A process
+that fails does not cost this time: the launcher stops the others."""
 
 
 @dataclass(frozen=True)
 class Rank:
-    """Number of this process, of how many, and its number on this machine."""
+    """Number of this process, of how many; the same on this machine alone."""
 
     rank: int = 0
     world: int = 1
     local: int = 0
+    local_world: int = 1
 
     @property
     def first(self) -> bool:
         """Whether this process writes the files and shows progress."""
         return self.rank == 0
 
+    def part(self, whole: int) -> slice:
+        """Return which of ``whole`` things are this process's; the parts follow each other."""
+        return slice(whole * self.rank // self.world, whole * (self.rank + 1) // self.world)
+
 
 @contextmanager
-def process_group(device_kind: str) -> Iterator[Rank]:
-    """Join the group that the launcher describes: NCCL on GPUs, gloo on CPUs."""
-    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+def process_group(device: torch.device) -> Iterator[Rank]:
+    """Join the group that the launcher describes: NCCL between GPUs, gloo between CPUs.
+
+    Raises
+    ------
+    UserError
+        If there are more processes than GPUs, or another process ended in the middle.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Rank()
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    dist.init_process_group("nccl" if device_kind == "cuda" else "gloo")
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device.type == "cuda":
+        if local_world > torch.cuda.device_count():
+            raise UserError(
+                f"{local_world} processes for {torch.cuda.device_count()} GPUs; start at most one "
+                "per GPU, or use --device cpu"
+            )
+        torch.cuda.set_device(local)
+    # Sums of the epoch lie on the CPU even where the network is on a GPU.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Rank(dist.get_rank(), dist.get_world_size(), local)
+        yield Rank(dist.get_rank(), dist.get_world_size(), local, local_world)
+    except Exception as error:
+        speaks()  # before the connections close, so that no process that misses us speaks instead
+        if _lost_another(error):
+            raise UserError(
+                "another process of this run has ended without a word (killed, or out of memory?); "
+                "a training continues with --resume"
+            ) from None
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def speaks() -> bool:
+    """Whether this process tells why the run fails: the first one that failed does.
+
+    The others fail for the same reason, or because they miss it.
+    """
+    rank = os.environ.get("RANK", "0")
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=10)))
+        return bool(store.compare_set("failed", "", rank) == rank.encode())
+    except (RuntimeError, ValueError):  # nobody to ask
+        return True
+
+
+def _lost_another(error: Exception) -> bool:
+    """Whether a sum failed because a process it needs is gone; gloo raises RuntimeErrors."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
+
+
+@contextmanager
+def leader_first(rank: Rank) -> Iterator[None]:
+    """Let one process per machine do something before the others, such as a download."""
+    if rank.local != 0:
+        _meet()
+    yield
+    if rank.local == 0:
+        _meet()
+
+
+def _meet() -> None:
+    sum_over_ranks(torch.zeros(1))
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
@@ -62,6 +136,17 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         grad.copy_(part.view_as(grad))
 
 
-def gather_counts(value: int, device: torch.device) -> int:
-    """Return the sum of a whole number over all processes."""
-    return int(sum_over_ranks(torch.tensor(value, dtype=torch.int64, device=device)).item())
+def copy_from_first(network: torch.nn.Module) -> None:
+    """Give every process the first one's weights and statistics."""
+    if dist.is_initialized():
+        for value in network.state_dict().values():
+            dist.broadcast(value, src=0)
+
+
+def gather(value: Value) -> list[Value]:
+    """Return ``value`` of every process, in their order; objects travel as pickles."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Value | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return [item for item in values if item is not None]

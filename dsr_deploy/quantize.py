@@ -23,7 +23,8 @@ from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.quantized_network import Granularity, QuantizedNetwork
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.torch_engine import TorchEngine
-from dsr_deploy.train import Trained, evaluate, load_data, load_trained, resolve_device
+from dsr_deploy.train import evaluate, resolve_device
+from dsr_deploy.trained import Trained, load_data, load_trained
 
 EVALUATION_BATCH = 128
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import os
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsr_deploy import config, energy, files, sparsity
+from dsr_deploy import config, distributed, energy, files, sparsity
 from dsr_deploy.data import Batches, Dataset, Split, TensorSplit, batches
+from dsr_deploy.distributed import Rank
 from dsr_deploy.energy import EnergyLine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, network_file
@@ -23,7 +26,7 @@ from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.sparsity import Sparsity
-from dsr_deploy.train import load_data
+from dsr_deploy.trained import load_data
 
 BATCH = 32
 """Samples between two movements of the progress bar; the result does not depend on it."""
@@ -80,7 +83,8 @@ def simulate(
 ) -> SimulationReport:
     """Simulate the network that ``export --target loihi`` wrote, and write the reports.
 
-    Every prediction is compared with that of the quantized network.
+    Every prediction is compared with that of the quantized network. Several processes take a share
+    of the samples each; every one returns the whole report, the first writes it.
 
     Parameters
     ----------
@@ -93,18 +97,31 @@ def simulate(
         If a file is missing or damaged, the data are not those of the network, or a prediction
         differs.
     """
-    said = progress or Silent()
+    with distributed.process_group(torch.device("cpu")) as rank:
+        said = (progress or Silent()) if rank.first else Silent()
+        return _simulate_together(run, samples, threads, rank, said)
+
+
+def _simulate_together(
+    run: RunDirectory, samples: int | None, threads: int | None, rank: Rank, said: Progress
+) -> SimulationReport:
     network = load_exported(run)
-    dataset = load_data(config.read(run.config), said)
+    with distributed.leader_first(rank):
+        dataset = load_data(config.read(run.config), said)
     check_data(network, dataset)
     bits = _exported_bits(run)
     expected = _quantized_predictions(run, bits, len(dataset.test))
     test, chosen = spread(dataset.test, samples)
-    simulation = _simulate(network, test, threads, said)
+    if threads is None and rank.world > 1:
+        threads = max(1, (os.cpu_count() or 1) // rank.local_world)
+    share = take(test, np.arange(len(test))[rank.part(len(test))])
+    parts = _simulate(network, share, threads, said)
+    simulation = functools.reduce(Simulation.merge, itertools.chain(*distributed.gather(parts)))
     _compare(simulation.run.predictions, expected[chosen], chosen)
     lines = energy.estimates(network, simulation)
     report = _report(network, bits, simulation, test.labels.numpy(), lines)
-    _write(run, report, lines)
+    if rank.first:
+        _write(run, report, lines)
     return report
 
 
@@ -177,11 +194,16 @@ def spread(split: Split, samples: int | None) -> tuple[Split, NDArray[np.int64]]
     if not 1 <= samples <= whole:
         raise UserError(f"samples {samples}; 1 to {whole} are possible, all if left out")
     chosen = np.arange(samples, dtype=np.int64) * whole // samples
-    index = torch.from_numpy(chosen)
+    return take(split, chosen), chosen
+
+
+def take(split: Split, samples: NDArray[np.int64]) -> Split:
+    """Return the ``samples`` of ``split``, given by their indices, (N,)."""
+    index = torch.from_numpy(samples)
     if isinstance(split, TensorSplit):
-        return replace(split, pixels=split.pixels[index], labels=split.labels[index]), chosen
-    names = tuple(split.files[i] for i in chosen)
-    return replace(split, files=names, labels=split.labels[index]), chosen
+        return replace(split, pixels=split.pixels[index], labels=split.labels[index])
+    names = tuple(split.files[i] for i in samples)
+    return replace(split, files=names, labels=split.labels[index])
 
 
 def _samples(shape: tuple[int, int, int], framed: bool) -> str:
@@ -236,18 +258,19 @@ def _quantized_predictions(run: RunDirectory, bits: int, samples: int) -> NDArra
 
 def _simulate(
     network: IntegerNetwork, test: Split, threads: int | None, progress: Progress
-) -> Simulation:
+) -> list[Simulation]:
+    """Return the counts of each batch of ``test``, which may be empty."""
     simulator = Simulator(network)
-    parts = []
+    parts: list[Simulation] = []
     correct = done = 0
     with progress.task("simulating", len(test)) as task:
-        for payloads, labels in _stream(network, test):
+        for payloads, labels in _stream(network, test) if len(test) else ():
             part = simulator.run(payloads.numpy(), threads=threads)
             parts.append(part)
             correct += int((part.run.predictions == labels.numpy()).sum())
             done += len(labels)
             task.advance(len(labels), f"accuracy {correct / done:.1%}")
-    return functools.reduce(Simulation.merge, parts)
+    return parts
 
 
 def _compare(

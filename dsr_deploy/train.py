@@ -5,35 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import platform
-import shlex
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsr_deploy import checkpoint, config, data, distributed, files
+from dsr_deploy import checkpoint, distributed, files
 from dsr_deploy.config import Config
 from dsr_deploy.data import Dataset, batches
 from dsr_deploy.distributed import Rank
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware.network import Input
-from dsr_deploy.models.architectures import topology
-from dsr_deploy.models.network import Activity, PopulationModule, SpikingNetwork
-from dsr_deploy.models.neuron import Neuron
-from dsr_deploy.models.topology import TopologyError
+from dsr_deploy.models.network import Activity, SpikingNetwork
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.thresholds import choose_thresholds
+from dsr_deploy.trained import build, load_data, write_config
 
 EVALUATION_BATCH = 256
-THRESHOLD_QUANTILE = 0.99
-"""Share of mean inputs that lie below a Vth chosen from data: few are clamped, most can be told
-apart by their rates."""
+THRESHOLD_SAMPLES = 256
+"""Most samples that thresholds are chosen from; each process takes them all."""
 SILENT_AFTER = 20
 """Training steps after which a layer that has not fired is reported."""
 
@@ -53,24 +47,22 @@ class Epoch:
     seconds: float
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A trained float network and what it was trained on."""
-
-    config: Config
-    input: Input
-    classes: tuple[str, ...]
-    network: SpikingNetwork
-    about: dict[str, Any]
-
-
 def train(
-    settings: Config, run: RunDirectory, *, resume: bool = False, progress: Progress | None = None
+    settings: Config,
+    run: RunDirectory,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    on_begin: Callable[[], None] | None = None,
 ) -> Epoch:
     """Train as ``settings`` say, and keep everything in ``run``; return the last epoch.
 
     Killed at any moment and resumed, a run ends with the weights of one that was not (same
     machine, same number of threads and processes).
+
+    Parameters
+    ----------
+    on_begin : called once ``run`` holds all that a resume needs, by the process that writes
 
     Raises
     ------
@@ -78,12 +70,13 @@ def train(
         If a setting cannot be met: no such device, data or network.
     """
     device = resolve_device(settings.device)
-    with distributed.process_group(device.type) as rank:
+    with distributed.process_group(device) as rank:
         if device.type == "cuda" and rank.world > 1:
             device = torch.device("cuda", rank.local)
         said = (progress or Silent()) if rank.first else Silent()
-        dataset = load_data(settings, said)
-        return _Training(settings, run, dataset, device, rank, said).execute(resume)
+        with distributed.leader_first(rank):
+            dataset = load_data(settings, said)
+        return _Training(settings, run, dataset, device, rank, said).execute(resume, on_begin)
 
 
 class _Training:
@@ -107,19 +100,39 @@ class _Training:
         self.epochs: list[Epoch] = []
         self.best = -1.0
 
-    def execute(self, resume: bool) -> Epoch:
+    def execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Epoch:
         if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch
             self._resume()
         elif self.rank.first:
             write_config(self.run, self.settings, self.dataset)
+        if on_begin is not None and self.rank.first:
+            on_begin()
         if not self.epochs and self.settings.v_threshold is None:
             self._choose_thresholds()
-        writer = self._writer()
-        for epoch in range(len(self.epochs), self.settings.epochs):
-            self._epoch(epoch, writer)
-        if writer is not None:
-            writer.close()
+        distributed.copy_from_first(self.network)
+        if len(self.epochs) < self.settings.epochs:
+            writer = self._writer()
+            for epoch in range(len(self.epochs), self.settings.epochs):
+                self._epoch(epoch, writer)
+            if writer is not None:
+                writer.close()
         return self.epochs[-1]
+
+    def _choose_thresholds(self) -> None:
+        """Choose them from the first samples that training will see, of all processes."""
+        settings, dataset = self.settings, self.dataset
+        size = min(settings.batch_size, THRESHOLD_SAMPLES, len(dataset.train))
+        stream = batches(
+            dataset.train,
+            dataset.input,
+            size,
+            augment=False,
+            seed=settings.seed,
+            epoch=0,
+            shuffle=True,
+        )
+        payloads, _ = next(iter(stream))
+        choose_thresholds(self.network, payloads.to(self.device).float() * dataset.input.step)
 
     def _epoch(self, epoch: int, writer: Any) -> None:
         started = time.monotonic()
@@ -192,59 +205,28 @@ class _Training:
         labels = labels.to(self.device)
         outputs = self.network(pixels, activity)
         loss = F.cross_entropy(outputs, labels, reduction="sum")
-        total = distributed.gather_counts(len(labels), self.device)
+        count = torch.full_like(loss, len(labels))
+        total, samples = distributed.sum_over_ranks(torch.stack((loss.detach(), count)))
         self.optimizer.zero_grad(set_to_none=True)
-        (loss / total).backward()
+        (loss / samples).backward()
         distributed.sum_gradients(self.network.parameters())
         self.optimizer.step()
         self.network.clamp_thresholds()
-        if not math.isfinite(loss.item()):
+        if not math.isfinite(total.item()):
             raise UserError(
-                f"the training loss is {loss.item()}; lower --lr (it is {self.settings.lr}) or "
+                f"the training loss is {total.item()}; lower --lr (it is {self.settings.lr}) or "
                 "raise --warmup-epochs"
             )
         correct = (outputs.argmax(1) == labels).sum()
         return torch.tensor([loss.item(), correct.item(), len(labels)], dtype=torch.float64)
 
     def _report_silent(self, silent: set[str], steps: int) -> None:
-        for name in sorted(silent):
+        for name in sorted(set.intersection(*distributed.gather(silent))):
             self.progress.note(
                 f"layer '{name}' has not fired in the first {steps} steps; nothing behind it can "
                 "learn: lower --v-threshold (or leave it out: it is then chosen from the data), or "
                 "raise --timesteps"
             )
-
-    @torch.no_grad()
-    def _choose_thresholds(self) -> None:
-        """Set each population's Vth from its mean input on the first batch, layer after layer."""
-        neuron = self.network.neuron
-        payloads, _ = next(
-            iter(
-                batches(
-                    self.dataset.train,
-                    self.dataset.input,
-                    min(self.settings.batch_size, len(self.dataset.train)),
-                    augment=False,
-                    seed=self.settings.seed,
-                    epoch=0,
-                    shuffle=True,
-                )
-            )
-        )
-
-        def choose(population: PopulationModule, mean_input: Tensor) -> None:
-            positive = mean_input[mean_input > 0]
-            if len(positive):
-                sample = positive[torch.linspace(0, len(positive) - 1, 100_000).long().unique()]
-                top = torch.quantile(sample, THRESHOLD_QUANTILE)
-                population.height.fill_(float(top) / neuron.divisor)
-
-        self.network.train()
-        pixels = payloads.to(self.device).float() * self.dataset.input.step
-        running = {k: v.clone() for k, v in self.network.state_dict().items() if "running" in k}
-        self.network(pixels, before_firing=choose)
-        self.network.clamp_thresholds()
-        self.network.load_state_dict(running, strict=False)
 
     def _save(self, writer: Any) -> None:
         last = self.epochs[-1]
@@ -317,25 +299,6 @@ def evaluate(
     return loss / count, correct / count, dict(zip(names, [r / count for r in rates], strict=True))
 
 
-def build(settings: Config, input: Input, classes: int) -> SpikingNetwork:
-    """Return the untrained network of ``settings`` for such an input and number of classes."""
-    neuron = Neuron(
-        kind=settings.neuron,
-        timesteps=settings.timesteps,
-        alpha=settings.alpha,
-        v_threshold_min=settings.v_threshold_min,
-        tau=settings.tau,
-        dt=settings.dt,
-    )
-    try:
-        layout = topology(settings.arch, input.shape, classes)
-        network = SpikingNetwork(layout, neuron, settings.v_threshold or 1.0)
-    except TopologyError as error:
-        raise UserError(str(error)) from None
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
-
-
 def learning_rate(settings: Config, epoch: float) -> float:
     """Return the learning rate at a moment: linear warm-up, then a cosine from lr to 0."""
     warmup = min(settings.warmup_epochs, settings.epochs - 1)
@@ -343,58 +306,6 @@ def learning_rate(settings: Config, epoch: float) -> float:
         return settings.lr * (epoch + 1 / 16) / (warmup + 1 / 16)
     done = (epoch - warmup) / (settings.epochs - warmup)
     return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def load_data(settings: Config, progress: Progress) -> Dataset:
-    """Load the data set of ``settings``, with a progress bar where it takes long."""
-    with progress.task(f"reading {settings.dataset}", 1) as task:
-        try:
-            dataset = data.load(
-                settings.dataset,
-                settings.data_dir,
-                timesteps=settings.timesteps,
-                image_size=settings.image_size,
-            )
-        except data.DataError as error:
-            raise UserError(str(error)) from None
-        task.advance()
-    return dataset
-
-
-def load_trained(run: RunDirectory) -> Trained:
-    """Load the best checkpoint of a run.
-
-    Raises
-    ------
-    UserError
-        If a file is missing or damaged.
-    """
-    stored = files.read_json(run.config)
-    try:
-        settings = config.from_dict(stored["config"])
-        about_input: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in stored["input"].items()
-        }
-        input, classes = Input(**about_input), tuple(stored["classes"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{run.config}: not a run's configuration ({error}); train again") from None
-    network = build(settings, input, len(classes))
-    about = checkpoint.load(run.best_checkpoint, network)
-    return Trained(settings, input, classes, network.eval(), about)
-
-
-def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
-    """Write config.json: all values, what the data are, versions and the command line."""
-    packages = ("dsr-deploy", "torch", "torchvision", "spikingjelly", "numpy", "numba")
-    value = {
-        "config": dataclasses.asdict(settings),
-        "input": dataclasses.asdict(dataset.input),
-        "classes": list(dataset.classes),
-        "samples": {"train": len(dataset.train), "test": len(dataset.test)},
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
-        "command": shlex.join(sys.argv),
-    }
-    files.write_json(run.config, value)
 
 
 def resolve_device(name: str) -> torch.device:
