@@ -9,12 +9,13 @@ Spikes are those of the CPU kernels bit for bit, given the same currents, for wh
 and every sum must be rounded by itself; see :data:`ROUNDING`.
 
 What bounds a training step on a GPU (estimated, NOT measured; PreAct-ResNet-18, T = 20, batch 128,
-a card of the H100 class: 2.5 TB/s of copies, 400 TFLOP/s of bf16 and 40 of float32 reached):
-the 1.4e9 neuron-timesteps of a forward pass are moved as spikes expanded and read (2 + 2 bytes in
-bf16), currents written and copied to float32 (2 + 2 + 4) and read by :func:`moments` and by
-:func:`fire` (4 + 4): 20 bytes each, 29 GB, 11 ms. The convolutions are 2.9 TFLOP forward and a
-tenth of that backward, whatever T is: 8 ms in bf16, so memory bounds the step and leaving the
-currents in bf16 (12 bytes) is the next gain; 80 ms in float32, where the convolutions bound it.
+a card of the H100 class that reaches 2.5 TB/s of copies, 400 TFLOP/s in bf16 and 40 in float32).
+A forward pass has 1.43e9 neuron-timesteps. In bf16 each moves about 28 bytes: spikes expanded and
+read 2 + 2, the convolution's result 2, set to zero and added in float32 4 + 2 + 4 + 4,
+:func:`moments` and :func:`fire` 4 + 4; that is 40 GB, 16 ms. The convolutions are 2.8 TFLOP forward
+and a tenth of that backward, whatever T is: 8 ms in bf16. So memory bounds the step there, and
+the first gain is to let the convolution's bf16 result be the current (10 to 12 bytes); in float32
+the convolutions take 80 ms and bound it.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def expand(packed: Tensor, first: int, count: int, dtype: torch.dtype) -> Tensor
     Parameters
     ----------
     packed : uint8 (ceil(T / 8), N, H, W, C)
-    dtype : uint8, float32 or bfloat16
+    dtype : uint8, bfloat16, float32 or float64
     """
     packed = packed.contiguous()
     out = packed.new_empty((count, *packed.shape[1:]), dtype=dtype)
