@@ -93,7 +93,7 @@ def _training_options(command: Command) -> Command:
         option("--dt", type=float, help="Length of a timestep, in the unit of --tau."),
         option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N."),
         option("--precision", type=click.Choice(get_args(config.PrecisionName)),
-               help="Of the convolutions in training."),
+               help="Arithmetic of the convolutions in training."),
         option("--seed", type=int, help="Makes a run repeatable.  [default: 0]"),
     ]  # fmt: skip
     for add in reversed(options):
@@ -235,20 +235,25 @@ def quantize(directory: Path | None, as_json: bool, **chosen: Any) -> None:
 @click.option("--target", type=click.Choice(["loihi", "onnx", "nir"]), default="loihi",
               show_default=True, help="The integer network's own file, or an exchange format.",
 )  # fmt: skip
+@click.option("--chip", type=click.Choice(["loihi1", "loihi2"]),
+              help="For which chip, of target loihi.  [default: loihi2]")  # fmt: skip
 @click.option("--bits", type=int, help="Which quantized network.  [default: the newest]")
 @_common
-def export(directory: Path | None, as_json: bool, target: str, bits: int | None) -> None:
+def export(
+    directory: Path | None, as_json: bool, target: str, chip: str | None, bits: int | None
+) -> None:
     """Write the quantized network for a chip or another tool.
 
-    Reads quantized-<bits>/network.safetensors. Writes export/<target>/: the network's file and
-    manifest.json.
+    Reads quantized-<bits>/network.safetensors. Writes export/<target>/: the network's file,
+    manifest.json and, for loihi, lava.json with the processes that Lava runs. Refuses what the chip
+    cannot do, and says how much of the chip the network takes.
     """
     from dsr_deploy import summaries
     from dsr_deploy.export import export as export_run
 
     run = run_directory.find(directory)
-    summary = export_run(run, target, bits)
-    _print(as_json, summary, summaries.exported(run, target, summary))
+    made = export_run(run, target, bits, chip)
+    _print(as_json, made, summaries.exported(run, made))
 
 
 @cli.command(
@@ -259,10 +264,18 @@ def export(directory: Path | None, as_json: bool, target: str, bits: int | None)
 @click.option("--report", "part", type=click.Choice(["sparsity", "energy", "all"]), default="all",
               show_default=True, help="What to print; everything is written.")  # fmt: skip
 @click.option("--samples", type=int, help="How many, spread over the test set.  [default: all]")
+@click.option("--engine", type=click.Choice(["event", "lava"]), default="event", show_default=True,
+              help="lava compares every spike with Lava's runtime, on 20 samples unless told.",
+)  # fmt: skip
 @click.option("--threads", type=int, help="Samples at a time.  [default: a thread per core]")
 @_common
 def simulate(
-    directory: Path | None, as_json: bool, part: str, samples: int | None, threads: int | None
+    directory: Path | None,
+    as_json: bool,
+    part: str,
+    samples: int | None,
+    engine: str,
+    threads: int | None,
 ) -> None:
     """Run the exported network event by event, on integers alone.
 
@@ -275,7 +288,7 @@ def simulate(
     from dsr_deploy.terminal import Terminal
 
     run = run_directory.find(directory)
-    report = simulate_run(run, samples, threads=threads, progress=Terminal())
+    report = simulate_run(run, samples, engine=engine, threads=threads, progress=Terminal())
     _print(as_json, report, summaries.simulated(run, report, part))
 
 
@@ -285,7 +298,8 @@ def simulate(
     "  dsr-deploy verify --engines event,reference --samples 100"
 )
 @click.option("--engines", metavar="NAMES",
-              help="torch, event, reference, onnx, lava.  [default: all but lava]")  # fmt: skip
+              help="torch, event, reference, onnx, lava.  [default: all that can run here]",
+)  # fmt: skip
 @click.option("--samples", type=int, default=20, show_default=True,
               help="How many, spread over the test set.")  # fmt: skip
 @_common
@@ -298,17 +312,14 @@ def verify(directory: Path | None, as_json: bool, engines: str | None, samples: 
     """
     from dsr_deploy import summaries
     from dsr_deploy.terminal import Terminal
-    from dsr_deploy.verify import DEFAULT_ENGINES
     from dsr_deploy.verify import verify as verify_run
 
     run = run_directory.find(directory)
-    names: tuple[str, ...] = DEFAULT_ENGINES
-    if engines is not None:
-        names = tuple(name.strip() for name in engines.split(","))
+    names = None if engines is None else tuple(name.strip() for name in engines.split(","))
     verification = verify_run(run, names, samples, progress=Terminal())
     _print(as_json, verification, summaries.verified(verification))
     if not verification.agreed:
-        raise UserError(summaries.disagreement(verification))
+        raise UserError(verification.disagreement)
 
 
 @cli.command(epilog="\b\nExample:\n  dsr-deploy report --run runs/digits-resnet-tiny-if-t8")

@@ -7,6 +7,7 @@ files, see :mod:`dsr_deploy.hardware.lava.runner`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 import dsr_deploy
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.lava import plan_file
+from dsr_deploy.hardware.lava.plan import make_plan
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.reference import check_payloads
 from dsr_deploy.hardware.run import Run
@@ -39,6 +42,12 @@ PROBE = (
 """Asks an interpreter whether it can run the runner, without the seconds of Lava's import."""
 
 PROBE_SECONDS = 60.0
+
+TIME_LIMIT = 600.0
+"""Seconds for a run unless another limit is given: a process of Lava's that hangs says nothing."""
+
+NETWORK_FILE = "network.safetensors"
+PLAN_FILE = "lava.json"
 
 
 class LavaUnavailableError(UserError):
@@ -79,15 +88,68 @@ def find_python310() -> Path | None:
     return next((path for path in candidates if _runs_lava(path)), None)
 
 
-def run_lava(
-    network: IntegerNetwork, payloads: NDArray[np.int8], *, time_limit: float = 600.0
-) -> Run:
-    """Run ``network`` in Lava, with its fixed-point models, and record every spike.
+def require_python310() -> Path:
+    """Return the interpreter that runs Lava.
 
-    The network is scheduled first; the spikes come back without the shift.
+    Raises
+    ------
+    LavaUnavailableError
+        If there is none; says how to get one.
+    """
+    python = find_python310()
+    if python is None:
+        raise LavaUnavailableError(
+            "lava: no Python 3.10 with lava-nc and dsr-deploy found; run `make lava` in the "
+            f"project's folder, or set {PYTHON_VARIABLE} to such an interpreter"
+        )
+    return python
+
+
+def run_lava(
+    network: IntegerNetwork, payloads: NDArray[np.int8], *, time_limit: float = TIME_LIMIT
+) -> Run:
+    """Schedule ``network``, run it in Lava, and record every spike, without the schedule's shift.
+
+    Parameters and errors are those of :func:`run_files`; a sum that no process of Lava's can hold
+    is a NetworkError as well.
+    """
+    check_payloads(network, payloads)
+    with tempfile.TemporaryDirectory(prefix="dsr-deploy-lava-") as folder:
+        for name, data in to_files(schedule(network)).items():
+            Path(folder, name).write_bytes(data)
+        return run_files(Path(folder), network, payloads, time_limit=time_limit)
+
+
+def to_files(network: IntegerNetwork) -> dict[str, bytes]:
+    """Return what :func:`run_files` needs in its folder, by name.
 
     Parameters
     ----------
+    network : scheduled
+
+    Raises
+    ------
+    NetworkError
+        If the file format cannot hold the network, or no process of Lava's a connection's sum.
+    """
+    data = network_file.to_bytes(network)
+    plan = make_plan(network, hashlib.sha256(data).hexdigest())
+    return {NETWORK_FILE: data, PLAN_FILE: plan_file.to_bytes(plan)}
+
+
+def run_files(
+    folder: Path,
+    network: IntegerNetwork,
+    payloads: NDArray[np.int8],
+    *,
+    time_limit: float = TIME_LIMIT,
+) -> Run:
+    """Run the processes of ``lava.json`` in Lava, with the tensors of the network beside it.
+
+    Parameters
+    ----------
+    folder : holds ``network.safetensors`` and ``lava.json``
+    network : what is in the former
     payloads : int8, (N, C, H, W), or (N, T, C, H, W) for a framed input
     time_limit : seconds for the whole run, Lava's start (1 to 10 s) included
 
@@ -98,21 +160,15 @@ def run_lava(
     LavaUnavailableError
         If there is no Python 3.10 environment with lava-nc.
     LavaError
-        If the run fails or exceeds its time limit.
+        If the files do not fit each other, the run fails or exceeds its time limit.
     """
     check_payloads(network, payloads)
-    python = find_python310()
-    if python is None:
-        raise LavaUnavailableError(
-            "lava: no Python 3.10 with lava-nc and dsr-deploy found; run `make lava` in the "
-            f"project's folder, or set {PYTHON_VARIABLE} to such an interpreter"
-        )
-    with tempfile.TemporaryDirectory(prefix="dsr-deploy-lava-") as folder:
-        files = [Path(folder, name) for name in ("network.safetensors", "in.npz", "out.npz")]
-        network_file.write(schedule(network), files[0])
-        np.savez(files[1], payloads=payloads)
-        _run_runner(python, files, time_limit)
-        with np.load(files[2], allow_pickle=False) as result:
+    python = require_python310()
+    with tempfile.TemporaryDirectory(prefix="dsr-deploy-lava-") as exchange:
+        sent, received = Path(exchange, "in.npz"), Path(exchange, "out.npz")
+        np.savez(sent, payloads=payloads)
+        _run_runner(python, [folder / NETWORK_FILE, folder / PLAN_FILE, sent, received], time_limit)
+        with np.load(received, allow_pickle=False) as result:
             spikes = {p.name: result[f"spikes_{i}"] for i, p in enumerate(network.populations)}
     fired = spikes[network.output.name][:, :, :, 0, 0].astype(np.int64)
     return Run(np.einsum("t,ntc->nc", np.array(network.readout, np.int64), fired), spikes)

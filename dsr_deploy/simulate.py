@@ -13,20 +13,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsr_deploy import config, distributed, energy, files, sparsity
+from dsr_deploy import config, distributed, energy, files, sparsity, verify
+from dsr_deploy.chip_use import ChipUse, chip_use
 from dsr_deploy.data import Batches, Dataset, Split, TensorSplit, batches
 from dsr_deploy.distributed import Rank
 from dsr_deploy.energy import EnergyLine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, network_file
 from dsr_deploy.hardware.bounds import MembraneRange
+from dsr_deploy.hardware.chip import Chip, load_chip
 from dsr_deploy.hardware.network import V_MAX, V_MIN, IntegerNetwork, NetworkError
 from dsr_deploy.hardware.simulation import PopulationCounts, Simulation
 from dsr_deploy.hardware.simulator import Simulator
+from dsr_deploy.lava_engine import require_python310
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.sparsity import Sparsity
 from dsr_deploy.trained import load_data
+
+ENGINES = ("event", "lava")
+
+LAVA_SAMPLES = 20
+"""Lava takes a thousand times as long."""
 
 BATCH = 32
 """Samples between two movements of the progress bar; the result does not depend on it."""
@@ -57,27 +65,32 @@ class SimulationReport:
     network : its name
     bits : width that its weights were quantized to
     samples, timesteps : what was simulated
+    engine : that confirmed the spikes: the event-driven simulator itself, or Lava as well
     accuracy : share of the samples whose class was found
     synops, updates : synaptic operations and neuron updates per sample, counted
     energy : of the spiking network under each set of constants, and of a conventional one
+    chip : what the network takes of the chip that it was exported for
     """
 
     network: str
     bits: int
     samples: int
     timesteps: int
+    engine: str
     accuracy: float
     synops: float
     updates: float
     sparsity: Sparsity
     energy: tuple[EnergyLine, ...]
     ranges: tuple[LayerRange, ...]
+    chip: ChipUse
 
 
 def simulate(
     run: RunDirectory,
     samples: int | None = None,
     *,
+    engine: str = "event",
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> SimulationReport:
@@ -88,38 +101,51 @@ def simulate(
 
     Parameters
     ----------
-    samples : how many, evenly spread over the test set; None for all
+    samples : how many, evenly spread over the test set; None for all, or for 20 with Lava
+    engine : "event"; "lava" runs them in Lava's runtime as well and compares every spike
     threads : None for as many as there are cores
 
     Raises
     ------
     UserError
-        If a file is missing or damaged, the data are not those of the network, or a prediction
-        differs.
+        If a file is missing or damaged, the data are not those of the network, a prediction or a
+        spike differs, or there is no Lava where it was asked for.
     """
+    if engine not in ENGINES:
+        raise UserError(f"engine {engine!r}; known are {', '.join(ENGINES)}")
+    if engine == "lava":
+        require_python310()
+        samples = LAVA_SAMPLES if samples is None else samples
     with distributed.process_group(torch.device("cpu")) as rank:
         said = (progress or Silent()) if rank.first else Silent()
-        return _simulate_together(run, samples, threads, rank, said)
+        return _simulate_together(run, samples, engine, threads, rank, said)
 
 
 def _simulate_together(
-    run: RunDirectory, samples: int | None, threads: int | None, rank: Rank, said: Progress
+    run: RunDirectory,
+    samples: int | None,
+    engine: str,
+    threads: int | None,
+    rank: Rank,
+    said: Progress,
 ) -> SimulationReport:
     network = load_exported(run)
     with distributed.leader_first(rank):
         dataset = load_data(config.read(run.config), said)
     check_data(network, dataset)
-    bits = _exported_bits(run)
+    bits, chip = _exported(run)
     expected = _quantized_predictions(run, bits, len(dataset.test))
     test, chosen = spread(dataset.test, samples)
     if threads is None and rank.world > 1:
         threads = max(1, (os.cpu_count() or 1) // rank.local_world)
     share = take(test, np.arange(len(test))[rank.part(len(test))])
     parts = _simulate(network, share, threads, said)
+    if engine == "lava" and len(share):
+        _confirm_in_lava(run, network, share, said)
     simulation = functools.reduce(Simulation.merge, itertools.chain(*distributed.gather(parts)))
     _compare(simulation.run.predictions, expected[chosen], chosen)
     lines = energy.estimates(network, simulation)
-    report = _report(network, bits, simulation, test.labels.numpy(), lines)
+    report = _report(network, bits, chip, engine, simulation, test.labels.numpy(), lines)
     if rank.first:
         _write(run, report, lines)
     return report
@@ -232,14 +258,19 @@ def _stream(network: IntegerNetwork, test: Split) -> Batches:
     return batches(test, network.input, BATCH, augment=False, seed=0, epoch=0, shuffle=False)
 
 
-def _exported_bits(run: RunDirectory) -> int:
-    """Return which of the quantized networks was exported."""
+def _exported(run: RunDirectory) -> tuple[int, Chip]:
+    """Return which of the quantized networks was exported, and for which chip."""
     path = run.export("loihi") / "manifest.json"
+    again = "run `dsr-deploy export --target loihi` again"
     manifest = files.read_json(path)
     bits = manifest.get("bits") if isinstance(manifest, dict) else None
     if not isinstance(bits, int):
-        raise UserError(f"{path}: it names no bits; run `dsr-deploy export --target loihi` again")
-    return bits
+        raise UserError(f"{path}: it names no bits; {again}")
+    use = manifest.get("chip")
+    name = use.get("chip") if isinstance(use, dict) else None
+    if not isinstance(name, str):
+        raise UserError(f"{path}: it names no chip; {again}")
+    return bits, load_chip(name)
 
 
 def _quantized_predictions(run: RunDirectory, bits: int, samples: int) -> NDArray[np.int64]:
@@ -273,6 +304,17 @@ def _simulate(
     return parts
 
 
+def _confirm_in_lava(
+    run: RunDirectory, network: IntegerNetwork, test: Split, progress: Progress
+) -> None:
+    """Refuse a network of which Lava makes other spikes than the event-driven simulator."""
+    payloads = np.concatenate([payloads.numpy() for payloads, _ in _stream(network, test)])
+    engines = {name: verify.engine(name, run) for name in ENGINES}
+    found = verify.compare(network, payloads, engines, progress=progress)
+    if not found.agreed:
+        raise UserError(found.disagreement)
+
+
 def _compare(
     found: NDArray[np.int64], expected: NDArray[np.int64], samples: NDArray[np.int64]
 ) -> None:
@@ -290,6 +332,8 @@ def _compare(
 def _report(
     network: IntegerNetwork,
     bits: int,
+    chip: Chip,
+    engine: str,
     simulation: Simulation,
     labels: NDArray[np.int64],
     lines: list[EnergyLine],
@@ -302,12 +346,14 @@ def _report(
         bits=bits,
         samples=samples,
         timesteps=network.timesteps,
+        engine=engine,
         accuracy=float((simulation.run.predictions == labels).mean()),
         synops=sum(connection.synops for connection in simulation.connections) / samples,
         updates=sum(population.updates for population in counts.values()) / samples,
         sparsity=sparsity.measure(network, simulation),
         energy=tuple(line for line in lines if line.part == "total"),
         ranges=tuple(_range(name, seen, proven[name].membrane) for name, seen in counts.items()),
+        chip=chip_use(network, chip),
     )
 
 

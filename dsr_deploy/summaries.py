@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ from dsr_deploy.config import Config
 from dsr_deploy.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from dsr_deploy.export.loihi import LayerSummary
+    from dsr_deploy.chip_use import ChipUse
+    from dsr_deploy.export import Export
     from dsr_deploy.quantize import Row
     from dsr_deploy.simulate import SimulationReport
     from dsr_deploy.verify import Verification
@@ -61,16 +61,36 @@ def quantized(run: RunDirectory, row: Row) -> str:
     )
 
 
-def exported(run: RunDirectory, target: str, layers: Sequence[LayerSummary]) -> str:
-    """Return a table of the layers and where they went."""
+def exported(run: RunDirectory, made: Export) -> str:
+    """Return a table of the layers, what they take of the chip, and where they went."""
+    layers = made.layers
     neurons, weights = sum(x.neurons for x in layers), sum(x.weights for x in layers)
     return (
         f"Exported {len(layers)} layers, {neurons:,} neurons and {weights:,} weights "
-        f"for {target}.\n"
+        f"for {made.chip.chip if made.chip else made.target}.\n"
         "No 24-bit register can overflow, whatever the input: this was proven.\n\n"
         f"{tables.layers(layers)}\n\n"
         "  theta is subtracted at a spike, delta is the leak in 1/4096, start the first timestep\n"
-        f"  written to  {_shown(run.export(target))}\n\n" + _after_export(run, target)
+        + (f"\n{_on_chip(made.chip)}\n\n" if made.chip else "")
+        + f"  written to  {_shown(run.export(made.target))}\n\n"
+        + _after_export(run, made.target)
+    )
+
+
+def _on_chip(use: ChipUse) -> str:
+    """Return whether a network fits a chip, and its cores layer by layer."""
+    names = ", ".join(layer.name for layer in use.layers if not layer.fits)
+    verdict = "it fits" if use.fits else "it does not fit"
+    if names:
+        verdict += f": too much for any core in {names}"
+    of = "" if use.cores_available is None else f" of {use.cores_available:,}"
+    doubts = f"  ~ a limit that no primary source confirms: {', '.join(use.uncertain)}"
+    if use.not_public:
+        doubts += f"\n  ? not public, so not checked: {', '.join(use.not_public)}"
+    return (
+        f"On {use.chip} it takes {use.cores:,}{of} cores; by what can be known, {verdict}. "
+        "In percent of the fullest core:\n\n"
+        f"{tables.cores(use)}\n\n{doubts}"
     )
 
 
@@ -86,9 +106,10 @@ def _after_export(run: RunDirectory, target: str) -> str:
 def simulated(run: RunDirectory, report: SimulationReport, part: str) -> str:
     """Return the accuracy, and the tables of ``part``: sparsity, energy or all."""
     total = report.sparsity.total
+    confirmed = "; Lava's runtime made the same spikes" if report.engine == "lava" else ""
     parts = [
         f"Simulated {report.samples:,} test samples on integers alone, {report.timesteps} "
-        "timesteps each.\n"
+        f"timesteps each{confirmed}.\n"
         f"  accuracy             {report.accuracy:.2%}, each prediction the same as the quantized "
         "network's\n"
         f"  firing rate          {total.firing_rate:.2%} of the neurons at each timestep\n"
@@ -100,6 +121,7 @@ def simulated(run: RunDirectory, report: SimulationReport, part: str) -> str:
         parts.append(_energy(report))
     if part == "all":
         parts.append(str(tables.ranges(report.ranges)))
+        parts.append(_on_chip(report.chip))
     parts.append(f"  written to  {_shown(run.reports)}")
     parts.append(_next(run, "report", "puts everything on one page"))
     return "\n\n".join(parts)
@@ -121,20 +143,11 @@ def verified(verification: Verification) -> str:
     """Return a table of the engines and whether they agree."""
     said = "they agree, spike for spike" if verification.agreed else "they differ"
     count = len(verification.differing) + 1
+    left_out = "".join(f"\n\n{n} was left out: {why}" for n, why in verification.left_out.items())
     return (
-        f"{count} engines on {verification.samples:,} test samples: {said}.\n\n"
-        f"{tables.engines(verification)}"
-    )
-
-
-def disagreement(verification: Verification) -> str:
-    """Name the first difference."""
-    if verification.difference is not None:
-        return str(verification.difference)
-    name, count = next((n, count) for n, count in verification.scores_differ.items() if count)
-    return (
-        f"engine '{name}' differs from '{verification.baseline}': the same spikes, but other "
-        f"scores in {count} samples"
+        f"{count} engines on {verification.samples:,} test samples: {said}.\n"
+        f"Spikes of '{verification.baseline}', and how many of each other engine differ:\n\n"
+        f"{tables.engines(verification)}{left_out}"
     )
 
 

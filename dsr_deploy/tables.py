@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from dsr_deploy.chip_use import ChipUse
     from dsr_deploy.energy import EnergyLine
     from dsr_deploy.export.loihi import LayerSummary
+    from dsr_deploy.hardware.mapping import Usage
     from dsr_deploy.quantize import Row
     from dsr_deploy.simulate import LayerRange
     from dsr_deploy.sparsity import Sparsity
@@ -130,14 +132,46 @@ def ranges(found: Sequence[LayerRange]) -> Table:
     )
 
 
+def cores(use: ChipUse) -> Table:
+    """Tabulate what each layer takes of its fullest core, in percent of the chip's limits."""
+    columns = {
+        "neurons_per_core": "neurons",
+        "synaptic_memory_per_core": "memory",
+        "in_axons_per_core": "in-axons",
+        "out_axons_per_core": "out-axons",
+        "threshold_settings_per_core": "thresholds",
+    }
+    rows = []
+    for layer in use.layers:
+        found = {usage.limit: usage for usage in layer.usage}
+        cells = (_percent(found.get(limit)) for limit in columns)
+        binding = columns[layer.binding] + ("" if layer.fits else ", too much")
+        rows.append((layer.name, f"{layer.cores:,}", f"{layer.synapses:,}", *cells, binding))
+    return Table(("layer", "cores", "synapses", *columns.values(), "most"), rows)
+
+
 def engines(verification: Verification) -> Table:
-    """Tabulate how many spikes of each engine differ from the baseline's."""
-    spikes = f"{sum(verification.spikes.values()):,}"
-    rows: list[tuple[str, ...]] = [(verification.baseline, spikes, "baseline", "baseline")]
-    for name, differing in verification.differing.items():
-        scores = verification.scores_differ[name]
-        rows.append((name, spikes, f"{sum(differing.values()):,}", f"{scores:,}"))
-    return Table(("engine", "spikes compared", "that differ", "samples of other scores"), rows)
+    """Tabulate the baseline's spikes layer by layer, and how many of each engine differ."""
+    differing = verification.differing
+    rows = [
+        (layer, f"{spikes:,}", *(f"{counts[layer]:,}" for counts in differing.values()))
+        for layer, spikes in verification.spikes.items()
+    ]
+    totals = (f"{sum(counts.values()):,}" for counts in differing.values())
+    rows.append(("in all", f"{sum(verification.spikes.values()):,}", *totals))
+    scores = (f"{verification.scores_differ[name]:,}" for name in differing)
+    rows.append(("samples of other scores", "", *scores))
+    return Table(("layer", verification.baseline, *differing), rows)
+
+
+def _percent(usage: Usage | None) -> str:
+    """Return ``?`` where the chip's limit is not public; a ``~`` marks an uncertain one."""
+    if usage is None:
+        return "?"
+    percent = 100 * usage.used / usage.available
+    return ("" if usage.certain else "~") + (
+        f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}%"
+    )
 
 
 def _span(low: int, high: int) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsr_deploy import lava_engine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
@@ -20,7 +21,6 @@ Payloads = NDArray[np.int8]
 Engine = Callable[[IntegerNetwork, Payloads], Run]
 
 ENGINES: Final = ("torch", "event", "reference", "onnx", "lava")
-DEFAULT_ENGINES: Final = ("torch", "event", "reference", "onnx")
 BASELINE: Final = "reference"
 BATCH = 10
 
@@ -58,6 +58,7 @@ class Verification:
     differing : number of spikes that differ, by engine and layer
     scores_differ : number of samples whose scores differ, by engine
     difference : the first one in the order of evaluation, or None
+    left_out : why an engine was not among them, by engine
     """
 
     samples: int
@@ -66,20 +67,36 @@ class Verification:
     differing: dict[str, dict[str, int]]
     scores_differ: dict[str, int]
     difference: Difference | None
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def agreed(self) -> bool:
         return self.difference is None and not any(self.scores_differ.values())
 
+    @property
+    def disagreement(self) -> str:
+        """The first difference, in words; there must be one."""
+        if self.difference is not None:
+            return str(self.difference)
+        name, count = next((n, count) for n, count in self.scores_differ.items() if count)
+        return (
+            f"engine '{name}' differs from '{self.baseline}': the same spikes, but other scores in "
+            f"{count} samples"
+        )
+
 
 def verify(
     run: RunDirectory,
-    engines: tuple[str, ...] = DEFAULT_ENGINES,
+    engines: tuple[str, ...] | None = None,
     samples: int = 20,
     *,
     progress: Progress | None = None,
 ) -> Verification:
     """Compare ``engines`` on samples of the test set, with the network that was exported.
+
+    Parameters
+    ----------
+    engines : None for all that can run here
 
     Raises
     ------
@@ -88,13 +105,23 @@ def verify(
     """
     from dsr_deploy.simulate import load_exported, test_payloads
 
-    for name in engines:
+    for name in engines or ():
         if name not in ENGINES:
             raise UserError(f"engine {name!r}; known are {', '.join(ENGINES)}")
     said = progress or Silent()
     network = load_exported(run)
+    left_out = {} if engines is not None else unavailable()
+    names = engines if engines is not None else [name for name in ENGINES if name not in left_out]
     payloads = test_payloads(run, network, samples, said)
-    return compare(network, payloads, {name: engine(name) for name in engines}, progress=said)
+    made = {name: engine(name, run) for name in names}
+    return replace(compare(network, payloads, made, progress=said), left_out=left_out)
+
+
+def unavailable() -> dict[str, str]:
+    """Return the engines that cannot run here, each with what to do about it."""
+    if lava_engine.find_python310() is None:
+        return {"lava": "no Python 3.10 with lava-nc found, `make lava` builds one"}
+    return {}
 
 
 def compare(
@@ -138,8 +165,8 @@ def compare(
     return Verification(len(payloads), baseline, spikes, differing, scores_differ, first)
 
 
-def engine(name: str) -> Engine:
-    """Return an engine by its name; each records all spikes.
+def engine(name: str, run: RunDirectory) -> Engine:
+    """Return an engine by its name, for the network that ``run`` exported; each records all spikes.
 
     Raises
     ------
@@ -159,9 +186,9 @@ def engine(name: str) -> Engine:
 
         return lambda network, payloads: onnx_engine.run(network, payloads, record=True)
     if name == "lava":
-        from dsr_deploy.lava_engine import run_lava
-
-        return lambda network, payloads: run_lava(network, payloads)
+        lava_engine.require_python310()
+        folder = run.export("loihi")
+        return lambda network, payloads: lava_engine.run_files(folder, network, payloads)
     return lambda network, payloads: reference.run(network, payloads, record=True)
 
 

@@ -144,11 +144,14 @@ def check_chip(network: IntegerNetwork, chip: Chip) -> None:
 
 
 def obstacles(network: IntegerNetwork, chip: Chip) -> Iterator[str]:
-    """Yield everything that ``chip`` cannot do for ``network``, each with a way out."""
+    """Yield everything that ``chip`` cannot do for ``network``, each with a way out.
+
+    What an uncertain number of the chip decides says so, with the number's source.
+    """
     if not chip.soft_reset.value:
         yield (
             f"network: its neurons reset by subtraction, {chip.name} resets to 0 only; "
-            "use a chip with programmable neurons, such as loihi2"
+            f"use a chip with programmable neurons, such as loihi2{_doubt(chip.soft_reset)}"
         )
     low, high = network.input.low, network.input.high
     if chip.payload_bits.value is not None:
@@ -157,7 +160,7 @@ def obstacles(network: IntegerNetwork, chip: Chip) -> Iterator[str]:
             yield (
                 f"input: payloads from {low} to {high} take {needed} bits, a spike of "
                 f"{chip.name} carries {chip.payload_bits.value}; use payloads 0 and 1, "
-                "or a chip with graded spikes, such as loihi2"
+                f"or a chip with graded spikes, such as loihi2{_doubt(chip.payload_bits)}"
             )
     for connection in network.connections:
         yield from _connection_obstacles(connection, chip)
@@ -173,6 +176,7 @@ def obstacles(network: IntegerNetwork, chip: Chip) -> Iterator[str]:
             yield (
                 f"network: {settings} different thresholds, {chip.name} has {per_core} on each "
                 f"of {cores} cores; let channels share thresholds, or use loihi2"
+                f"{_doubt(chip.threshold_settings_per_core, chip.cores)}"
             )
 
 
@@ -190,7 +194,10 @@ def _connection_obstacles(connection: Connection, chip: Chip) -> Iterator[str]:
         ("a delay of {} steps", connection.delay, chip.max_delay, "shorten the path beside it"),
     ):
         if limit.value is not None and value > limit.value:
-            yield f"{where}: {label.format(value)}, {chip.name} allows {limit.value}; {way_out}"
+            yield (
+                f"{where}: {label.format(value)}, {chip.name} allows {limit.value}; {way_out}"
+                f"{_doubt(limit)}"
+            )
 
 
 def _range_obstacle(
@@ -205,6 +212,7 @@ def _range_obstacle(
             f"population '{population.name}', channel {channel}: the membrane potential may take "
             f"{bits[channel]} bits ({low[channel]} to {high[channel]}), {chip.name} has "
             f"{chip.v_bits.value}; lower the population with fewer fractional bits"
+            f"{_doubt(chip.v_bits)}"
         )
 
 
@@ -220,6 +228,7 @@ def _population_obstacles(population: Population, chip: Chip) -> Iterator[str]:
                 f"{where}, channel {channel}: v_fire {population.v_fire[channel]}, {chip.name} "
                 f"compares v > m * {1 << exponent} with m of {bits} bits; "
                 f"use v_fire = m * {1 << exponent} + 1, or loihi2"
+                f"{_doubt(chip.threshold_mantissa_bits, chip.threshold_exponent)}"
             )
     bits, exponents = chip.bias_mantissa_bits.value, chip.bias_exponent_bits.value
     if bits is not None and exponents is not None:
@@ -235,12 +244,18 @@ def _population_obstacles(population: Population, chip: Chip) -> Iterator[str]:
                 f"{where}, channel {channel}: bias {bias[channel]}, {chip.name} stores a mantissa "
                 f"of {bits} bits times 2**0 to 2**{(1 << exponents) - 1}; "
                 "round the bias to that grid, or use loihi2"
+                f"{_doubt(chip.bias_mantissa_bits, chip.bias_exponent_bits)}"
             )
     if chip.decay_bits.value is not None and population.decay >= 1 << chip.decay_bits.value:
         yield (
             f"{where}: decay {population.decay}, {chip.name} stores {chip.decay_bits.value} bits; "
-            f"use a decay below {1 << chip.decay_bits.value}"
+            f"use a decay below {1 << chip.decay_bits.value}{_doubt(chip.decay_bits)}"
         )
+
+
+def _doubt(*limits: Limit) -> str:
+    """Return what to add to a verdict of ``limits``: nothing if all of them are certain."""
+    return "".join(f" [not certain: {limit.source}]" for limit in limits if not limit.certain)
 
 
 def _signed_bits(low: int, high: int) -> int:

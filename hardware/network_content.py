@@ -45,17 +45,32 @@ Tensors = dict[str, NDArray[Any]]
 
 def tensors_of(network: IntegerNetwork) -> Tensors:
     """Return the tensors of ``network`` by name, contiguous, weights packed."""
-    tensors: Tensors = {}
-    for population in network.populations:
-        for label in _VECTORS:
-            tensors[f"{population.name}.{label}"] = getattr(population, label)
-    for i, connection in enumerate(network.connections):
-        twins = sum(c.name == connection.name for c in network.connections[:i])
-        packed = connection.weight_bits <= PACKED_BITS
-        tensors[_weight_name(connection.source, connection.target, twins)] = (
-            nibbles.pack(np.ascontiguousarray(connection.weight)) if packed else connection.weight
-        )
+    packed = {
+        name: nibbles.pack(np.ascontiguousarray(connection.weight))
+        for name, connection in zip(weight_names(network), network.connections, strict=True)
+        if connection.weight_bits <= PACKED_BITS
+    }
+    tensors = unpacked_tensors_of(network) | packed
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+
+
+def unpacked_tensors_of(network: IntegerNetwork) -> Tensors:
+    """Return the tensors of ``network`` by name, weights as int8 in their own shape."""
+    vectors = {
+        f"{population.name}.{label}": getattr(population, label)
+        for population in network.populations
+        for label in _VECTORS
+    }
+    weights = (connection.weight for connection in network.connections)
+    return vectors | dict(zip(weight_names(network), weights, strict=True))
+
+
+def weight_names(network: IntegerNetwork) -> list[str]:
+    """Return the name of each connection's tensor, in the order of the connections."""
+    return [
+        _weight_name(c.source, c.target, sum(b.name == c.name for b in network.connections[:i]))
+        for i, c in enumerate(network.connections)
+    ]
 
 
 def describe(network: IntegerNetwork) -> dict[str, Any]:

@@ -48,9 +48,9 @@ class JsonObject:
         """Take a number."""
         return self._number(key, self._take(key))
 
-    def text(self, key: str) -> str:
-        """Take a printable line of at most 200 characters."""
-        return self._text(key, self._take(key))
+    def text(self, key: str, longest: int = LONGEST_TEXT) -> str:
+        """Take a printable line of at most ``longest`` characters."""
+        return self._text(key, self._take(key), longest)
 
     def flag(self, key: str) -> bool:
         """Take true or false."""
@@ -122,9 +122,9 @@ class JsonObject:
         except OverflowError:
             self._refuse(key, value, "a number that a double holds")
 
-    def _text(self, key: str, value: object) -> str:
-        if not isinstance(value, str) or len(value) > LONGEST_TEXT or not value.isprintable():
-            self._refuse(key, value, f"a printable line of at most {LONGEST_TEXT} characters")
+    def _text(self, key: str, value: object, longest: int = LONGEST_TEXT) -> str:
+        if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+            self._refuse(key, value, f"a printable line of at most {longest} characters")
         return value
 
     def _refuse(self, key: str, value: object, wanted: str) -> NoReturn:

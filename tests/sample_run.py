@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dsr_deploy import config, data
+from dsr_deploy.export import export
 from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
 from dsr_deploy.run_directory import RunDirectory
@@ -88,14 +89,11 @@ def write(path: Path, made: IntegerNetwork | None = None) -> RunDirectory:
         "samples": 360,
     }
     predictions = reference.run(made, payloads()).predictions.tolist()
-    for folder in ("quantized-4", "export/loihi"):
-        (path / folder).mkdir(parents=True)
+    (path / "quantized-4").mkdir(parents=True)
     run.config.write_text(json.dumps(about))
     run.metrics.write_text(json.dumps(epoch) + "\n")
     (path / "quantized-4" / "row.json").write_text(json.dumps(row))
     (path / "quantized-4" / "predictions.json").write_text(json.dumps(predictions))
     network_file.write(made, path / "quantized-4" / "network.safetensors")
-    network_file.write(made, path / "export" / "loihi" / "network.safetensors")
-    manifest = {"bits": 4, "layers": []}
-    (path / "export" / "loihi" / "manifest.json").write_text(json.dumps(manifest))
+    export(run, "loihi")
     return run

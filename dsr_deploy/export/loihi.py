@@ -1,21 +1,21 @@
 """Export the integer network for Lava/Loihi-style process models.
 
-Writes ``network.safetensors``, specified in ``docs/network-format.md``: the graph, scheduled in
-time, with the range proof done. It is what the simulator, the verifier and the other targets read.
+Two files: ``network.safetensors`` (docs/network-format.md), the graph, scheduled in time, with the
+range proof done, which the simulator and the verifier read; and ``lava.json`` (docs/lava.md), the
+processes that the Lava runner builds from it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
-from dsr_deploy import files
-from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import bounds, network_file
-from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy import files, lava_engine
+from dsr_deploy.chip_use import ChipUse, chip_use
+from dsr_deploy.hardware import bounds
+from dsr_deploy.hardware.chip import Chip, check_chip
+from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.schedule import schedule
-from dsr_deploy.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -42,43 +42,25 @@ class LayerSummary:
     proven_range: tuple[int, int]
 
 
-def export(run: RunDirectory, bits: int | None = None) -> list[LayerSummary]:
-    """Write the quantized network of ``run`` for a chip; return a summary per layer.
-
-    Parameters
-    ----------
-    bits : which quantized network; None is the newest
+def write(network: IntegerNetwork, chip: Chip, folder: Path) -> tuple[tuple[str, ...], ChipUse]:
+    """Write the files for ``chip``; return their names and what the network takes of it.
 
     Raises
     ------
-    UserError
-        If nothing was quantized, a file is damaged, or a register could overflow.
+    NetworkError
+        If the chip cannot do what the network needs; then nothing is written.
     """
-    width = run.quantized_bits(bits)
-    source = run.quantized(width) / "network.safetensors"
-    try:
-        network = schedule(network_file.read(source))
-        summary = summarize(network)
-    except NetworkError as error:
-        raise UserError(str(error)) from None
-    data = network_file.to_bytes(network)
-    folder = run.export("loihi")
-    files.write_bytes(folder / "network.safetensors", data)
-    files.write_json(
-        folder / "manifest.json",
-        {
-            "target": "loihi",
-            "bits": width,
-            "source": str(source.relative_to(run.path)),
-            "files": {"network.safetensors": hashlib.sha256(data).hexdigest()},
-            "layers": [dataclasses.asdict(layer) for layer in summary],
-        },
-    )
-    return summary
+    scheduled = schedule(network)
+    check_chip(scheduled, chip)
+    use = chip_use(scheduled, chip)
+    content = lava_engine.to_files(scheduled)
+    for name, data in content.items():
+        files.write_bytes(folder / name, data)
+    return tuple(content), use
 
 
 def summarize(network: IntegerNetwork) -> list[LayerSummary]:
-    """Return what is in each layer, with the range proof.
+    """Return what is in each layer, with the range proof and the start steps of its schedule.
 
     Raises
     ------
@@ -87,7 +69,7 @@ def summarize(network: IntegerNetwork) -> list[LayerSummary]:
     """
     proven = bounds.check(network)
     rows = []
-    for population in network.populations:
+    for population in schedule(network).populations:
         incoming = list(network.incoming(population))
         membrane = proven[population.name].membrane
         rows.append(

@@ -8,6 +8,7 @@ who starts it ends it, with all the processes of its group.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import multiprocessing
 import os
 import sys
@@ -23,9 +24,13 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.message_infrastructure.multiprocessing import SystemProcess
 from numpy.typing import NDArray
 
+from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.lava import plan_file
 from dsr_deploy.hardware.lava.assemble import Assembly, assemble
+from dsr_deploy.hardware.lava.plan import Plan
+from dsr_deploy.hardware.lava.plan_check import check_plan
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
-from dsr_deploy.hardware.network_file import read
+from dsr_deploy.hardware.network_content import unpacked_tensors_of
 from dsr_deploy.hardware.reference import check_payloads
 
 Spikes = dict[str, NDArray[np.bool_]]
@@ -42,15 +47,19 @@ class LavaProcessError(RuntimeError):
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; see ``--help``."""
     parser = argparse.ArgumentParser(prog="python -m dsr_deploy.hardware.lava.runner")
-    parser.add_argument("network", type=Path, help="integer network (.safetensors), as scheduled")
+    parser.add_argument("network", type=Path, help="integer network (.safetensors)")
+    parser.add_argument("plan", type=Path, help="its processes (.json)")
     parser.add_argument("payloads", type=Path, help=".npz with int8 'payloads' (N, [T,] C, H, W)")
     parser.add_argument("out", type=Path, help=".npz to write: 'spikes_<i>' of population i")
     options = parser.parse_args(arguments)
     try:
-        network = read(options.network)
+        data = options.network.read_bytes()
+        network = network_file.from_bytes(data, str(options.network))
+        plan = plan_file.read(options.plan)
+        check_plan(plan, network, hashlib.sha256(data).hexdigest(), str(options.plan))
         with np.load(options.payloads, allow_pickle=False) as file:
             payloads = file["payloads"]
-        spikes = execute(network, payloads)
+        spikes = execute(network, plan, payloads)
         _write(options.out, [spikes[p.name] for p in network.populations])
     except (NetworkError, LavaProcessError) as error:
         print(f"lava: {error}", file=sys.stderr)
@@ -61,8 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def execute(network: IntegerNetwork, payloads: NDArray[np.int8]) -> Spikes:
-    """Run ``network`` on the samples, back to back, as it is scheduled.
+def execute(network: IntegerNetwork, plan: Plan, payloads: NDArray[np.int8]) -> Spikes:
+    """Run the processes of ``network`` on the samples, back to back.
 
     Parameters
     ----------
@@ -75,12 +84,12 @@ def execute(network: IntegerNetwork, payloads: NDArray[np.int8]) -> Spikes:
     Raises
     ------
     NetworkError
-        If the payloads do not fit the input, or Lava cannot hold a connection.
+        If the payloads do not fit the input, or the plan is not aligned in time.
     LavaProcessError
         If a process fails; Lava's other processes may still be waiting for it.
     """
     check_payloads(network, payloads)
-    assembly = assemble(network, payloads)
+    assembly = assemble(plan, unpacked_tensors_of(network), payloads)
     assembly.source.run(
         RunSteps(num_steps=assembly.steps, blocking=False), Loihi2SimCfg(select_tag="fixed_pt")
     )

@@ -225,8 +225,8 @@ def test_an_unaligned_network_takes_one_sample_at_a_time(monkeypatch: pytest.Mon
     build = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
     monkeypatch.setattr(lava_engine, "schedule", lambda network: network)
     message = (
-        "lava: connection 'input->stem': its first spike arrives at step 1, its target starts at "
-        "step 0; schedule the network, or run one sample at a time"
+        "lava: synapses 'input->stem.weight': their first spike arrives at step 1, 'stem' starts "
+        "at step 0; schedule the network, or run one sample at a time"
     )
     with pytest.raises(LavaError, match=f"^{re.escape(message)}$"):
         lava_engine.run_lava(build.network(), build.payloads(2))
