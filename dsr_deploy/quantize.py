@@ -20,8 +20,9 @@ from dsr_deploy.fold import fold
 from dsr_deploy.hardware import bounds, network_file
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
 from dsr_deploy.progress import Progress, Silent
-from dsr_deploy.quantized_network import Granularity, QuantizedNetwork
+from dsr_deploy.quantized_network import QuantizedNetwork
 from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.scale import Granularity
 from dsr_deploy.torch_engine import TorchEngine
 from dsr_deploy.train import evaluate, resolve_device
 from dsr_deploy.trained import Trained, load_data, load_trained

@@ -11,53 +11,37 @@ weights to the largest integer, biases and thresholds to the threshold before qu
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dsr_deploy.fold import FoldedConnection, FoldedPopulation
-from dsr_deploy.hardware.bounds import largest_shift
+from dsr_deploy.fold import FoldedPopulation
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
-    MAX_EXPONENT,
     Connection,
     Input,
     IntegerNetwork,
+    NetworkError,
     Population,
 )
 from dsr_deploy.models.neuron import Neuron
+from dsr_deploy.scale import (
+    CHANNELWISE_BITS,
+    Granularity,
+    Scale,
+    choose_scale,
+    largest_weight,
+    per_row,
+)
 from dsr_deploy.torch_engine import TorchConnection, TorchPopulation, Train, advance
 
-Granularity = Literal["channel", "layer"]
+Integer = TypeVar("Integer", np.int8, np.int32)
 
-CHANNELWISE_BITS = 8
-"""Mantissa of a pool's or shortcut's weight on the chip; their scale is a power of two."""
-MAX_FRACTION = 6
-"""Fractional bits at most, as Loihi shifts its weights."""
-RANGE_RESERVE = 2
-"""Bits that the range proof leaves free at first, for weights that grow in fine-tuning."""
-COARSEST_THRESHOLD = 15
-"""A channel's unit is raised until its threshold and bias take at most this many bits."""
 READOUT_ONE = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """How a population's real values become integers.
-
-    Attributes
-    ----------
-    unit : float64 (C,), real value of one last bit of v
-    exponents : of each connection
-    """
-
-    unit: Tensor
-    exponents: tuple[int, ...]
 
 
 class QuantizedPopulation(nn.Module):
@@ -80,8 +64,8 @@ class QuantizedPopulation(nn.Module):
         self.weights = nn.ParameterList(
             (
                 connection.weight
-                / _per_row(scale.unit, connection.weight)
-                / (_largest(width) * 2.0**exponent)
+                / per_row(scale.unit, connection.weight)
+                / (largest_weight(width) * 2.0**exponent)
             ).float()
             for connection, width, exponent in zip(
                 folded.connections, bits, scale.exponents, strict=True
@@ -90,7 +74,7 @@ class QuantizedPopulation(nn.Module):
 
     def integer_weight(self, index: int) -> Tensor:
         """Return connection ``index``'s weights, whole numbers in float32, straight through."""
-        largest = _largest(self.bits[index])
+        largest = largest_weight(self.bits[index])
         return _round((self.weights[index] * largest).clamp(-largest, largest))
 
     def integer_bias(self) -> Tensor:
@@ -217,14 +201,15 @@ class QuantizedNetwork(nn.Module):
         """
         populations, connections = [], []
         for member in self.members():
+            where = f"population '{member.name}'"
             v_fire, v_threshold = member.integer_thresholds()
             populations.append(
                 Population(
                     member.name,
                     shapes[member.name],
-                    _int32(member.integer_bias()),
-                    _int32(v_fire),
-                    _int32(v_threshold),
+                    _whole(where, "bias", member.integer_bias(), np.int32),
+                    _whole(where, "v_fire", v_fire, np.int32),
+                    _whole(where, "v_threshold", v_threshold, np.int32),
                     member.decay,
                 )
             )
@@ -235,7 +220,7 @@ class QuantizedNetwork(nn.Module):
                         c.source,
                         member.name,
                         c.kind,
-                        c.weight.cpu().numpy().astype(np.int8),
+                        _whole(f"{where}, from '{c.source}'", "weight", c.weight, np.int8),
                         width,
                         c.exponent,
                         c.kernel,
@@ -262,146 +247,18 @@ def readout(neuron: Neuron) -> tuple[int, ...]:
     return tuple(max(1, round(READOUT_ONE * neuron.leak**back)) for back in steps)
 
 
-def choose_scale(
-    population: FoldedPopulation,
-    neuron: Neuron,
-    input: Input,
-    widths: tuple[int, ...],
-    granularity: Granularity,
-) -> Scale:
-    """Choose a population's unit and its connections' exponents.
-
-    Weighted connections share a step per channel, apart from a power of two each, chosen so that
-    the squared error of the weights is least. Then the unit is the step divided by as many powers
-    of two as the range proof leaves room for.
-    """
-    weighted = [i for i, c in enumerate(population.connections) if c.weight.ndim > 1]
-    rows = {i: population.connections[i].weight.flatten(1) for i in weighted}
-    if weighted:
-        ties = _ties(rows, widths, granularity)
-        step = _best_step([rows[i] / 2.0 ** ties[i] for i in weighted], widths[weighted[0]])
-    else:
-        ties = {}
-        largest = torch.stack([c.weight.abs() for c in population.connections]).amax(0)
-        step = largest / _largest(CHANNELWISE_BITS)
-    if granularity == "layer" and weighted:
-        step = _best_layer_step([rows[i] / 2.0 ** ties[i] for i in weighted], widths[weighted[0]])
-    level = max(population.v_threshold, 1e-30)
-    room = torch.maximum(population.bias.abs(), torch.full_like(population.bias, level))
-    step = torch.maximum(step, room / 2.0**COARSEST_THRESHOLD)
-    if granularity == "layer":
-        step = step.amax().expand_as(step).clone()
-    return _with_fraction(population, neuron, input, widths, step, ties)
-
-
-def _with_fraction(
-    population: FoldedPopulation,
-    neuron: Neuron,
-    input: Input,
-    widths: tuple[int, ...],
-    step: Tensor,
-    ties: dict[int, int],
-) -> Scale:
-    """Divide the step by the largest power of two for which the registers hold."""
-    low = np.zeros(len(step), np.int64)
-    high = np.zeros(len(step), np.int64)
-    for index, connection in enumerate(population.connections):
-        quantum = step * 2.0 ** ties.get(index, 0)
-        q = torch.round(connection.weight / _per_row(quantum, connection.weight))
-        if index in ties:
-            q = q.clamp(-_largest(widths[index]), _largest(widths[index]))
-        q = q.flatten(1) if q.ndim > 1 else q[:, None] * connection.spec.kernel**2
-        most = max(abs(input.low), abs(input.high)) if connection.spec.source == INPUT else 1
-        least = -most if connection.spec.source == INPUT else 0
-        positive, negative = q.clamp(min=0).sum(1), q.clamp(max=0).sum(1)
-        tie = 2 ** ties.get(index, 0)
-        low += ((positive * least + negative * most) * tie).long().numpy()
-        high += ((positive * most + negative * least) * tie).long().numpy()
-    threshold = population.v_threshold / step
-    fractions = largest_shift(
-        low,
-        high,
-        (population.bias / step).numpy(),
-        (threshold * neuron.alpha).numpy(),
-        threshold.numpy(),
-        round(DECAY_ONE * (1 - neuron.leak)) if neuron.kind == "lif" else 0,
-        neuron.timesteps,
-        limit=(1 << 23) - 1 >> RANGE_RESERVE,
-    )
-    fraction = min(MAX_FRACTION, int(fractions.min()))
-    unit = step / 2.0**fraction
-    exponents = []
-    for index, connection in enumerate(population.connections):
-        if index in ties:
-            exponents.append(fraction + ties[index])
-        else:
-            needed = float((connection.weight.abs() / unit).max()) / _largest(widths[index])
-            exponents.append(min(MAX_EXPONENT, max(0, math.ceil(math.log2(max(needed, 1e-30))))))
-    return Scale(unit, tuple(exponents))
-
-
-def _ties(
-    rows: dict[int, Tensor], widths: tuple[int, ...], granularity: Granularity
-) -> dict[int, int]:
-    """Return, for weighted connections that share a step, the powers of two with least error."""
-    indices = list(rows)
-    if len(indices) == 1:
-        return {indices[0]: 0}
-    first, second = indices
-    best: tuple[float, dict[int, int]] | None = None
-    for power in range(-4, 5):
-        tied = {first: max(0, -power), second: max(0, power)}
-        scaled = [rows[i] / 2.0 ** tied[i] for i in indices]
-        step = _best_step(scaled, widths[first])
-        error = sum(
-            float(((_quantize(r, step, widths[first]) - r) * 2.0 ** tied[i]).square().sum())
-            for i, r in zip(indices, scaled, strict=True)
-        )
-        if best is None or error < best[0]:
-            best = (error, tied)
-    assert best is not None
-    return best[1]
-
-
-def _best_step(rows: list[Tensor], bits: int) -> Tensor:
-    """Return the step per channel (C,) of least squared rounding error, by search."""
-    joined = torch.cat(rows, 1)
-    top = joined.abs().amax(1) / _largest(bits)
-    best, least = top.clone(), torch.full_like(top, torch.inf)
-    for factor in torch.linspace(0.3, 1.0, 71, dtype=torch.float64):
-        step = top * factor
-        error = (_quantize(joined, step, bits) - joined).square().sum(1)
-        better = error < least
-        best, least = torch.where(better, step, best), torch.where(better, error, least)
-    return best
-
-
-def _best_layer_step(rows: list[Tensor], bits: int) -> Tensor:
-    """Return one step for all channels, (C,), of least squared rounding error."""
-    flat = torch.cat([r.flatten() for r in rows])[None]
-    return _best_step([flat], bits).expand(len(rows[0])).clone()
-
-
-def _quantize(rows: Tensor, step: Tensor, bits: int) -> Tensor:
-    safe = torch.where(step > 0, step, torch.ones_like(step))[:, None]
-    return (rows / safe).round().clamp(-_largest(bits), _largest(bits)) * safe
-
-
-def _largest(bits: int) -> int:
-    return (1 << (bits - 1)) - 1
-
-
-def _per_row(per_channel: Tensor, like: Tensor) -> Tensor:
-    return per_channel.reshape(-1, *[1] * (like.ndim - 1))
-
-
 def _round(value: Tensor) -> Tensor:
     """Round half to even; the gradient passes as if nothing had happened."""
     return value + (value.round() - value).detach()
 
 
-def _int32(values: Tensor) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    return values.cpu().numpy().astype(np.int32)
-
-
-__all__ = ["FoldedConnection", "QuantizedNetwork", "choose_scale", "readout"]
+def _whole(where: str, label: str, values: Tensor, dtype: type[Integer]) -> NDArray[Integer]:
+    """Return whole numbers as integers; refuse those that are not finite or do not fit."""
+    array = values.double().cpu().numpy()
+    fits = np.abs(array) <= np.iinfo(dtype).max  # false for NaN
+    if not fits.all():
+        raise NetworkError(
+            f"{where}: {label} {array[~fits][0]:g} is no {np.dtype(dtype)}; "
+            "the training diverged or its values lie too far apart, use a lower learning rate"
+        )
+    return array.astype(dtype)
