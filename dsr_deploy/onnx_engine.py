@@ -4,10 +4,14 @@ The graph itself takes images and returns scores. For a comparison with other en
 opened: it is fed with payloads, as every engine is, and shows every spike. No node is added or
 changed and only the encoding is taken out, compared as a table instead, so that what runs is
 the file that was exported.
+
+The graph's registers are wider than a chip's and it watches none of them. So this engine runs only
+what is proven to keep to 24 bits, and refuses the rest before it starts.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from dsr_deploy.export.onnx import to_onnx
+from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.encoding import PIXELS, payload_table
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
 from dsr_deploy.hardware.reference import check_payloads
@@ -47,9 +52,11 @@ def run(
     Raises
     ------
     NetworkError
-        If the payloads do not fit the input, or the file is not this network's.
+        If the payloads do not fit the input, the range proof does not hold for them, or the file
+        is not this network's.
     """
     check_payloads(network, payloads)
+    _prove(network, payloads)
     where = "onnx" if file is None else str(file)
     model = to_onnx(network) if file is None else _load(file)
     names = [p.name for p in network.populations]
@@ -70,6 +77,13 @@ def run(
     if not record:
         return Run(scores)
     return Run(scores, {n: s.view(np.bool_) for n, s in zip(names, spikes, strict=True)})
+
+
+def _prove(network: IntegerNetwork, payloads: NDArray[np.int8]) -> None:
+    """Raise NetworkError unless no such payloads, nor any of the input's, overflow a register."""
+    low = int(payloads.min(initial=network.input.low))
+    high = int(payloads.max(initial=network.input.high))
+    bounds.check(replace(network, input=replace(network.input, low=low, high=high)))
 
 
 class _OtherNetworkError(Exception):
