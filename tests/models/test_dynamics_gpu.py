@@ -6,6 +6,7 @@ interpreter.
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dsr_deploy.models import dynamics
-from dsr_deploy.models.neuron import Neuron
+from dsr_deploy.models.architectures import topology
+from dsr_deploy.models.network import Activity, SpikingNetwork
+from dsr_deploy.models.neuron import Neuron, NeuronKind
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 if not INTERPRETED and not torch.cuda.is_available():
@@ -193,3 +196,34 @@ def test_a_neuron_fires_at_its_threshold_exactly() -> None:
     )
     assert packed.flatten().tolist() == [0b0101] * 3
     assert span == (0, 1)
+
+
+@pytest.mark.parametrize(("kind", "v_threshold"), [("if", 1.0), ("lif", 0.1)])
+def test_a_network_trains_on_a_gpu_as_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, kind: NeuronKind, v_threshold: float
+) -> None:
+    # A single spike can turn the gradient of so small a network. Multiples of 1/64 are added without
+    # rounding, so that the order in which a convolution adds does not matter.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    neuron = Neuron(kind, 6, 0.5, 0.001, dt=0.1)
+    torch.manual_seed(0)
+    pixels = (torch.randn((4, 1, 8, 8)) * 8).round() / 8
+    network = SpikingNetwork(topology("resnet-tiny", (1, 8, 8), 10), neuron, v_threshold)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_((parameter * 64).round() / 64)
+    there = copy.deepcopy(network).to(DEVICE)
+    expected = Activity()
+    network(pixels, expected).square().sum().backward()
+    found = Activity()
+    if INTERPRETED:
+        monkeypatch.setattr(dynamics, "_engine", lambda device: "triton")
+    there(pixels.to(DEVICE), found).square().sum().backward()
+    assert all(0 < rate < 1 for rate in expected.rates.values())
+    assert found.rates == pytest.approx(expected.rates, abs=0.01)
+    for (name, ours), theirs in zip(network.named_parameters(), there.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        if ours.ndim > 1:
+            cosine = torch.cosine_similarity(ours.grad.flatten(), theirs.grad.cpu().flatten(), 0)
+            assert cosine > 0.98, name
