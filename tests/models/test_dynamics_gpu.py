@@ -202,8 +202,8 @@ def test_a_neuron_fires_at_its_threshold_exactly() -> None:
 def test_a_network_trains_on_a_gpu_as_on_a_cpu(
     monkeypatch: pytest.MonkeyPatch, kind: NeuronKind, v_threshold: float
 ) -> None:
-    # A single spike can turn the gradient of so small a network. Multiples of 1/64 are added without
-    # rounding, so that the order in which a convolution adds does not matter.
+    # One spike more can turn the gradient of so small a network. Multiples of 1/64 are added
+    # without rounding, so that the order in which a convolution adds does not matter.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     neuron = Neuron(kind, 6, 0.5, 0.001, dt=0.1)
     torch.manual_seed(0)
