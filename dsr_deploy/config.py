@@ -14,7 +14,7 @@ from dsr_deploy.errors import UserError
 DatasetName = Literal["digits", "cifar10", "cifar100", "imagenet", "imagefolder", "cifar10-dvs"]
 NeuronName = Literal["if", "lif"]
 OptimizerName = Literal["sgd", "adam"]
-PrecisionName = Literal["auto", "fp32", "bf16"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fixed16"]
 
 DATASETS: Final[tuple[str, ...]] = get_args(DatasetName)
 TABLE_TIMESTEPS: Final = (5, 10, 15, 20)
@@ -34,7 +34,8 @@ class Config:
     v_threshold_min, alpha, tau, dt : see :class:`dsr_deploy.models.neuron.Neuron`
     epochs, batch_size, optimizer, lr, momentum, weight_decay : the training;
         the learning rate rises linearly for ``warmup_epochs``, then falls as a cosine to 0
-    precision : of the convolutions; "auto" is bf16 where the processor computes in it
+    precision : of the forward convolutions, see :data:`dsr_deploy.models.currents.Precision`;
+        "auto" is the fastest that trains equally well
     """
 
     dataset: DatasetName

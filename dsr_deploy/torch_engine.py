@@ -94,8 +94,8 @@ class Train:
     def steps(self, first: int, count: int, dtype: torch.dtype) -> Tensor:
         """Return (count * N, C, H, W), channels last in memory."""
         if self.packed is not None:
-            out = dynamics.expand(self.packed, first, count, 1.0)
-            return out.flatten(0, 1).permute(0, 3, 1, 2).to(dtype)
+            out = dynamics.expand(self.packed, first, count, dtype)
+            return out.flatten(0, 1).permute(0, 3, 1, 2)
         assert self.payloads is not None
         part = self.payloads[first : first + count].flatten(0, 1).to(dtype)
         return part.contiguous(memory_format=torch.channels_last)

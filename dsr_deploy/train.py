@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsr_deploy import checkpoint, distributed, files
-from dsr_deploy.config import Config
+from dsr_deploy.config import Config, PrecisionName
 from dsr_deploy.data import Dataset, batches
 from dsr_deploy.distributed import Rank
 from dsr_deploy.errors import UserError
+from dsr_deploy.models import int8_convolution
+from dsr_deploy.models.currents import Precision
 from dsr_deploy.models.network import Activity, SpikingNetwork
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run_directory import RunDirectory
@@ -101,6 +103,8 @@ class _Training:
         self.best = -1.0
 
     def execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Epoch:
+        if self.rank.first:
+            self._remove_leftovers()
         if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch
             self._resume()
         elif self.rank.first:
@@ -252,6 +256,12 @@ class _Training:
             f"{last.firing_rate:6.2%}  {last.seconds:.1f} s"
         )
 
+    def _remove_leftovers(self) -> None:
+        """Remove what a training that was killed while it wrote has left."""
+        run = self.run
+        for path in (run.config, run.metrics, run.latest_checkpoint, run.best_checkpoint):
+            files.remove_leftovers(path)
+
     def _resume(self) -> None:
         about = checkpoint.load(self.run.latest_checkpoint, self.network, self.optimizer)
         self.epochs = [Epoch(**line) for line in about["history"]]
@@ -331,14 +341,27 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of the convolutions; "auto" is bf16 where the processor computes in it."""
+def resolve_precision(name: PrecisionName, device: torch.device) -> Precision:
+    """Return the arithmetic of the forward convolutions on ``device``.
+
+    "auto" is bf16 on a GPU, 16-bit weights summed exactly on a CPU with VNNI, else fp32.
+
+    Raises
+    ------
+    UserError
+        If the device cannot compute so.
+    """
+    cuda = device.type == "cuda"
+    if name == "fixed16" and (cuda or not int8_convolution.is_exact()):
+        raise UserError(
+            f"precision 'fixed16': {'a GPU' if cuda else 'this processor'} has no convolution of "
+            "bytes here; use --precision fp32 or bf16"
+        )
     if name != "auto":
-        return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+        return name
+    if cuda:
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "fixed16" if int8_convolution.is_fast() else "fp32"
 
 
 def _optimizer(settings: Config, network: SpikingNetwork) -> torch.optim.Optimizer:

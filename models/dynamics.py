@@ -2,11 +2,15 @@
 
 Nothing here has a gradient. Tensors are channels last, (T, N, H, W, C). A spike
 train is packed eight timesteps to a byte: (ceil(T / 8), N, H, W, C), bit t % 8 of
-plane t // 8 is the spike at t. On a CPU numba kernels do the work in one pass; on other
-devices torch does, with the same operations in the same order.
+plane t // 8 is the spike at t. On a CPU numba kernels do the work in one pass, on a GPU
+Triton's do; elsewhere torch does, with the same operations in the same order.
 """
 
 from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,8 +32,12 @@ def moments(current: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor, Tensor]:
     mean : float32 (N, H, W, C), weighted as the neuron's representation is
     sum, square : float64 (C,), over the steps given, positions and samples
     """
+    if _engine(current.device) == "triton":
+        from dsr_deploy.models import dynamics_gpu
+
+        return dynamics_gpu.moments(current, neuron)
     weights = torch.tensor(neuron.weights, dtype=torch.float32)
-    if current.device.type == "cpu":
+    if _engine(current.device) == "numba":
         mean = torch.empty(current.shape[1:])
         sums = dynamics_cpu.moments(_rows(current), weights.numpy(), _rows(mean[None])[0])
         total, square = torch.from_numpy(sums).sum(1)
@@ -37,8 +45,8 @@ def moments(current: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor, Tensor]:
     total = current.sum((0, 1, 2, 3), dtype=torch.float64)
     square = torch.stack([step.double().square().sum((0, 1, 2)) for step in current]).sum(0)
     if len(current) == 1:
-        return current[0], total, square
-    mean = torch.zeros_like(current[0])
+        return current[0].float().clone(), total, square
+    mean = torch.zeros(current.shape[1:], device=current.device)
     for step, weight in zip(current, weights.tolist(), strict=True):
         mean.add_(step, alpha=weight)
     return mean, total, square
@@ -60,12 +68,16 @@ def fire(
     packed : uint8 (ceil(T / 8), N, H, W, C), the spike train
     rate : float32 (N, H, W, C), the weighted mean of the spikes, 0 to 1
     """
+    if _engine(current.device) == "triton":
+        from dsr_deploy.models import dynamics_gpu
+
+        return dynamics_gpu.fire(current, scale, shift, v_threshold, neuron)
     weights = torch.tensor(neuron.weights, dtype=torch.float32)
     planes = (neuron.timesteps + 7) // 8
     packed = torch.zeros((planes, *current.shape[1:]), dtype=torch.uint8, device=current.device)
-    rate = torch.zeros_like(current[0])
+    rate = torch.zeros(current.shape[1:], device=current.device)
     v_fire = neuron.alpha * v_threshold
-    if current.device.type == "cpu":
+    if _engine(current.device) == "numba":
         dynamics_cpu.fire(
             _rows(current),
             scale.numpy(),
@@ -117,12 +129,16 @@ def fire_integer(
     rate : float32 (N, H, W, C), the weighted sum of the spikes
     range : smallest and largest u
     """
+    if _engine(current.device) == "triton":
+        from dsr_deploy.models import dynamics_gpu
+
+        return dynamics_gpu.fire_integer(current, bias, v_fire, v_threshold, keep, weights)
     timesteps = len(weights)
     packed = torch.zeros(
         ((timesteps + 7) // 8, *current.shape[1:]), dtype=torch.uint8, device=current.device
     )
     rate = torch.zeros(current.shape[1:], device=current.device)
-    if current.device.type == "cpu":
+    if _engine(current.device) == "numba":
         least, most = dynamics_cpu.fire_integer(
             _rows(current),
             bias.numpy(),
@@ -147,20 +163,55 @@ def fire_integer(
     return packed, rate, (int(least.min()), int(most.max()))
 
 
-def expand(packed: Tensor, first: int, count: int, height: float) -> Tensor:
-    """Return ``height * spike`` from ``first`` on, float32 (count, N, H, W, C)."""
-    if packed.device.type == "cpu":
-        out = torch.empty((count, *packed.shape[1:]))
+def expand(packed: Tensor, first: int, count: int, dtype: torch.dtype) -> Tensor:
+    """Return the spikes from timestep ``first`` on, 0 or 1, ``dtype`` (count, N, H, W, C).
+
+    Parameters
+    ----------
+    dtype : uint8, float32 or bfloat16
+    """
+    if _engine(packed.device) == "triton":
+        from dsr_deploy.models import dynamics_gpu
+
+        return dynamics_gpu.expand(packed, first, count, dtype)
+    if _engine(packed.device) == "numba":
+        out = torch.empty((count, *packed.shape[1:]), dtype=dtype)
+        one = torch.ones((), dtype=dtype)
+        if dtype == torch.bfloat16:  # which numpy does not know: its bits do
+            out, one = out.view(torch.int16), one.view(torch.int16)
         flat = packed.numpy().reshape(len(packed), -1)
-        dynamics_cpu.expand(flat, first, np.float32(height), out.numpy().reshape(count, -1))
-        return out
+        dynamics_cpu.expand(flat, first, one.numpy()[()], out.numpy().reshape(count, -1))
+        return out.view(dtype)
     steps = [(packed[t // 8] >> (t % 8)) & 1 for t in range(first, first + count)]
-    return torch.stack(steps).to(torch.float32) * height
+    return torch.stack(steps).to(dtype)
+
+
+def add_spikes(total: Tensor, packed: Tensor, height: Tensor) -> None:
+    """Add ``height * spike`` to ``total``, float32 (T, N, H, W, C), in place."""
+    if _engine(packed.device) == "triton":
+        from dsr_deploy.models import dynamics_gpu
+
+        dynamics_gpu.add_spikes(total, packed, height)
+        return
+    if _engine(packed.device) == "numba":
+        flat = packed.numpy().reshape(len(packed), -1)
+        rows = total.numpy().reshape(len(total), -1)
+        dynamics_cpu.add_spikes(flat, np.float32(height.item()), rows)
+        return
+    for t, step in enumerate(total):
+        step.addcmul_((packed[t // 8] >> (t % 8)) & 1, height)
+
+
+def mean_spikes(packed: Tensor, timesteps: int) -> Tensor:
+    """Return the plain mean over time of a packed train, float32 (N, H, W, C)."""
+    counts = torch.tensor([byte.bit_count() for byte in range(256)], device=packed.device)
+    planes = [counts.to(torch.int32)[plane.int()] for plane in packed]
+    return torch.stack(planes).sum(0) / timesteps
 
 
 def unpack(packed: Tensor, timesteps: int) -> Tensor:
     """Return the spikes of a packed train, bool (T, N, H, W, C)."""
-    return expand(packed, 0, timesteps, 1.0).bool()
+    return expand(packed, 0, timesteps, torch.uint8).bool()
 
 
 def firing_rate(packed: Tensor, timesteps: int) -> float:
@@ -168,6 +219,17 @@ def firing_rate(packed: Tensor, timesteps: int) -> float:
     table = torch.tensor([byte.bit_count() for byte in range(256)], dtype=torch.int64)
     counts = torch.bincount(packed.flatten(), minlength=256).cpu()
     return float((counts * table).sum()) / (packed[0].numel() * timesteps)
+
+
+@cache
+def _engine(device: torch.device) -> Literal["numba", "triton", "torch"]:
+    """Return what runs the passes on a device; Triton is imported only where it does."""
+    if device.type == "cpu":
+        return "numba"
+    # Triton supports no older card.
+    if find_spec("triton") and torch.cuda.get_device_capability(device) >= (8, 0):
+        return "triton"
+    return "torch"
 
 
 def _rows(tensor: Tensor) -> np.ndarray:

@@ -8,6 +8,8 @@ operations in torch. The result does not depend on the number of threads.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
@@ -119,22 +121,43 @@ def fire(
 
 
 @njit(cache=True, parallel=True)
-def expand(packed: U8, first: int, height: np.float32, out: F32) -> None:
-    """Write ``height * spike`` of the timesteps from ``first`` on to ``out``.
+def expand(packed: U8, first: int, one: Any, out: NDArray[Any]) -> None:
+    """Write ``one`` for each spike of the timesteps from ``first`` on to ``out``, 0 elsewhere.
 
     Parameters
     ----------
     packed : (ceil(T / 8), M)
+    one : scalar of out's type
     out : (K, M), K timesteps
     """
     steps, positions = out.shape
     blocks = (positions + BLOCK - 1) // BLOCK
+    zero = one - one
     for k in range(steps):
         plane, bit = packed[(first + k) // 8], np.uint8(1 << ((first + k) % 8))
         row = out[k]
         for block in prange(blocks):
             for j in range(block * BLOCK, min(positions, (block + 1) * BLOCK)):
-                row[j] = height if plane[j] & bit else np.float32(0)
+                row[j] = one if plane[j] & bit else zero
+
+
+@njit(cache=True, parallel=True)
+def add_spikes(packed: U8, height: np.float32, total: F32) -> None:
+    """Add ``height`` for each spike.
+
+    Parameters
+    ----------
+    packed : (ceil(T / 8), M)
+    total : (T, M)
+    """
+    steps, positions = total.shape
+    blocks = (positions + BLOCK - 1) // BLOCK
+    for block in prange(blocks):
+        low, high = block * BLOCK, min(positions, (block + 1) * BLOCK)
+        for t in range(steps):
+            plane, row, bit = packed[t // 8], total[t], np.uint8(1 << (t % 8))
+            for j in range(low, high):
+                row[j] += height if plane[j] & bit else np.float32(0)
 
 
 @njit(cache=True, parallel=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
@@ -10,22 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from dsr_deploy.models import dynamics
-from dsr_deploy.models.layers import (
-    Pixels,
-    Signal,
-    Spikes,
-    TimeBatchNorm,
-    drop,
-    mean_current,
-    temporal_covariance,
-    temporal_variance,
-    transmit,
-)
-from dsr_deploy.models.neuron import Neuron, Representation
+from dsr_deploy.models.batchnorm import BatchStatistics, TimeBatchNorm
+from dsr_deploy.models.currents import Precision, add_currents
+from dsr_deploy.models.neuron import Neuron
+from dsr_deploy.models.representation import Incoming, MeanInput, represent, temporal_covariance
+from dsr_deploy.models.signals import Pixels, Signal, Spikes, drop
 from dsr_deploy.models.topology import INPUT, PopulationSpec, Topology, TopologyError
-
-CHUNK_IMAGES = 128
-"""Images convolved at once; bounds the memory of spikes unpacked to floats."""
 
 
 class PopulationModule(nn.Module):
@@ -87,7 +78,8 @@ class SpikingNetwork(nn.Module):
     def __init__(self, topology: Topology, neuron: Neuron, v_threshold: float = 1.0) -> None:
         super().__init__()
         self.topology, self.neuron = topology, neuron
-        self.precision = torch.float32
+        self.precision: Precision = "fp32"
+        self._workspace: Tensor | None = None
         shapes = topology.shapes()
         self.shapes = shapes
         self.populations = nn.ModuleList(
@@ -155,35 +147,35 @@ class SpikingNetwork(nn.Module):
                 f"{self.topology.input_shape}"
             )
         if not framed:
-            return Pixels(pixels[None], pixels)
+            return Pixels(pixels[None], pixels, pixels)
         weights = torch.tensor(self.neuron.weights, device=pixels.device, dtype=pixels.dtype)
-        return Pixels(pixels.transpose(0, 1), torch.einsum("ntchw,t->nchw", pixels, weights))
+        weighted = torch.einsum("ntchw,t->nchw", pixels, weights)
+        return Pixels(pixels.transpose(0, 1), weighted, pixels.mean(1))
 
     @torch.no_grad()
     def _current(self, population: PopulationModule, signals: dict[str, Signal]) -> Tensor:
-        """Return the summed currents, float32 (T, N, H, W, C), T = 1 if all are constant."""
+        """Return the summed currents, float32 (T, N, H, W, C), T = 1 if all are constant.
+
+        They lie in one piece of memory that the next population uses again.
+        """
         sources = [signals[c.source] for c in population.spec.connections]
-        frames = [s.frames for s in sources if isinstance(s, Pixels)]
-        constant = len(frames) == len(sources) and all(len(f) == 1 for f in frames)
+        constant = all(isinstance(s, Pixels) and s.constant for s in sources)
         steps = 1 if constant else self.neuron.timesteps
-        samples = sources[0].representation.shape[0]
+        first = sources[0].representation
         channels, height, width = self.shapes[population.spec.name]
-        device = sources[0].representation.device
-        total = torch.empty((steps, samples, height, width, channels), device=device)
-        chunk = max(1, CHUNK_IMAGES // samples)
-        for first in range(0, steps, chunk):
-            count = min(chunk, steps - first)
-            part = total[first : first + count].flatten(0, 1).permute(0, 3, 1, 2)
-            for index, (spec, signal) in enumerate(
-                zip(population.spec.connections, sources, strict=True)
-            ):
-                weight = population.weight(index)
-                sent = signal.steps(first, count)
-                if weight is not None and self.precision != torch.float32:
-                    made = transmit(spec, sent.to(self.precision), weight.to(self.precision))
-                else:
-                    made = transmit(spec, sent, weight)
-                part.copy_(made) if index == 0 else part.add_(made)
+        shape = (steps, len(first), height, width, channels)
+        size = math.prod(shape)
+        if (
+            self._workspace is None
+            or self._workspace.device != first.device
+            or len(self._workspace) < size
+        ):
+            self._workspace = torch.empty(size, device=first.device)
+        total = self._workspace[:size].view(shape).zero_()
+        for index, (spec, signal) in enumerate(
+            zip(population.spec.connections, sources, strict=True)
+        ):
+            add_currents(total, spec, signal, population.weight(index), self.precision)
         return total
 
     def _spike(
@@ -197,56 +189,63 @@ class SpikingNetwork(nn.Module):
         norm, neuron = population.norm, self.neuron
         with torch.no_grad():
             mean, total, square = dynamics.moments(current, neuron)
-        mean_input = mean.permute(0, 3, 1, 2)
+            stats = None
+            if norm is not None:
+                count = current.numel() // current.shape[-1]
+                stats = (
+                    norm.batch_statistics(total, square, count)
+                    if self.training
+                    else norm.running_statistics()
+                )
+            scale, shift = _affine(norm, stats, current)
+            if before_firing is not None:
+                before_firing(population, (mean * scale + shift).permute(0, 3, 1, 2))
+            height = population.height.detach()
+            v_threshold = height / neuron.height_per_threshold
+            packed, rate = dynamics.fire(current, scale, shift, v_threshold, neuron)
+            value = (rate * height).permute(0, 3, 1, 2)
+            plain = value
+            if neuron.kind == "lif":
+                plain = dynamics.mean_spikes(packed, neuron.timesteps) * height
+                plain = plain.permute(0, 3, 1, 2)
         if torch.is_grad_enabled():
-            connections = population.spec.connections
-            mean_input = mean_current(
-                mean_input,
-                [(c, signals[c.source], population.weight(i)) for i, c in enumerate(connections)],
+            value = represent(
+                value,
+                population.height,
+                self._mean_input(current, mean, stats),
+                norm,
+                self._incoming(population, current, signals),
+                neuron,
+                self.precision,
             )
-        if norm is None:
-            scale, shift = torch.ones_like(total).float(), torch.zeros_like(total).float()
-        else:
-            count = current.numel() // current.shape[-1]
-            stats = (
-                norm.batch_statistics(total, square, count)
-                if self.training
-                else norm.running_statistics()
-            )
-            scale, shift = norm.affine(stats)
-            over_time = self._over_time(population, current, signals)
-            mean_input = norm(mean_input, stats, over_time)
-        if before_firing is not None:
-            before_firing(population, mean_input.detach())
-        height = population.height.detach()
-        v_threshold = height / neuron.height_per_threshold
-        packed, rate = dynamics.fire(current, scale, shift, v_threshold, neuron)
-        value = (rate * height).permute(0, 3, 1, 2)
-        if torch.is_grad_enabled():
-            value = Representation.apply(mean_input, population.height, value, neuron)  # type: ignore[no-untyped-call]
-        return Spikes(packed, float(height), value)
+        return Spikes(packed, height, value, value if neuron.kind == "if" else plain)
 
-    def _over_time(
+    @torch.no_grad()
+    def _mean_input(
+        self, current: Tensor, mean: Tensor, stats: BatchStatistics | None
+    ) -> MeanInput:
+        weighted = mean.permute(0, 3, 1, 2)
+        if stats is None:
+            return MeanInput(weighted, weighted, None)
+        normalised = stats.normalise(weighted)
+        plain = normalised
+        if self.neuron.kind == "lif" and len(current) > 1:
+            plain = stats.normalise(current.mean(0).permute(0, 3, 1, 2))
+        return MeanInput(normalised, plain, stats.inverse_std)
+
+    @torch.no_grad()
+    def _incoming(
         self, population: PopulationModule, current: Tensor, signals: dict[str, Signal]
-    ) -> Tensor | None:
-        """Return the variance over time, (C,), as a function of the weights it matters for.
-
-        A weight also acts on the deviation that BatchNorm divides by, through the fluctuation of
-        the currents over time. With few inputs per neuron (linear, 1x1 convolution) the gradient
-        needs that path (cosine 0.72 without it in a trained classifier) and it costs little; with
-        a 3x3 window it would cost as much as the forward pass, and the cosine is 0.996 without.
-        """
-        if not (self.training and torch.is_grad_enabled()) or len(current) == 1:
-            return None
-        parts = []
+    ) -> list[Incoming]:
+        fluctuates = self.training and population.norm is not None and len(current) > 1
+        incoming = []
         for index, spec in enumerate(population.spec.connections):
-            weight = population.weight(index)
-            if weight is not None and spec.kernel == 1:
-                chunk = max(1, CHUNK_IMAGES // current.shape[1])
-                with torch.no_grad():
-                    covariance = temporal_covariance(spec, current, signals[spec.source], chunk)
-                parts.append(temporal_variance(weight, covariance))
-        return torch.stack(parts).sum(0) if parts else None
+            signal, weight = signals[spec.source], population.weight(index)
+            covariance = None
+            if fluctuates and weight is not None and spec.kernel == 1:
+                covariance = temporal_covariance(spec, current, signal)
+            incoming.append(Incoming(spec, signal, weight, covariance))
+        return incoming
 
     def _observe(self, name: str, spikes: Spikes, activity: Activity, record: bool) -> None:
         timesteps = self.neuron.timesteps
@@ -254,3 +253,13 @@ class SpikingNetwork(nn.Module):
         if record:
             train = dynamics.unpack(spikes.packed, timesteps)
             activity.spikes[name] = train.permute(1, 0, 4, 2, 3)
+
+
+def _affine(
+    norm: TimeBatchNorm | None, stats: BatchStatistics | None, current: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return scale and shift of the currents, float32 (C,)."""
+    if norm is None or stats is None:
+        ones = torch.ones(current.shape[-1], device=current.device)
+        return ones, torch.zeros_like(ones)
+    return norm.affine(stats)

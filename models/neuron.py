@@ -24,9 +24,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 NeuronKind = Literal["if", "lif"]
 
 
@@ -85,38 +82,3 @@ class Neuron:
         """Weight of each timestep in a representation, (T,), with sum 1."""
         raw = [self.leak ** (self.timesteps - t) for t in range(1, self.timesteps + 1)]
         return tuple(weight / sum(raw) for weight in raw)
-
-
-class Representation(torch.autograd.Function):
-    """The representation of a layer's spikes, differentiated as a clamp of its mean input."""
-
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx,
-        mean: Tensor,
-        height: Tensor,
-        value: Tensor,
-        neuron: Neuron,
-    ) -> Tensor:
-        """Return ``value``, what the neurons really emitted on average.
-
-        Parameters
-        ----------
-        mean : (N, C, H, W), the input averaged over time as the representation is
-        height : scalar
-        value : (N, C, H, W), without gradient
-        """
-        top = neuron.divisor * height
-        above = mean > top
-        inside = (mean >= 0) & ~above
-        ctx.save_for_backward(inside, above)
-        ctx.neuron = neuron  # type: ignore[attr-defined]
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, grad: Tensor
-    ) -> tuple[Tensor, Tensor, None, None]:
-        inside, above = ctx.saved_tensors  # type: ignore[attr-defined]
-        neuron: Neuron = ctx.neuron  # type: ignore[attr-defined]
-        return grad * inside / neuron.divisor, (grad * above).sum(), None, None

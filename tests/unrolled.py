@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsr_deploy.models.layers import TimeBatchNorm
+from dsr_deploy.models.batchnorm import TimeBatchNorm
 from dsr_deploy.models.network import PopulationModule, SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.models.topology import INPUT, ConnectionSpec

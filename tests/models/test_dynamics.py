@@ -60,4 +60,12 @@ def test_expand_gives_back_what_was_packed() -> None:
         torch.randn(19, 2, 3, 3, 5), torch.ones(5), torch.zeros(5), torch.tensor(1.0), neuron
     )
     train = dynamics.unpack(packed, 19)
-    assert torch.equal(dynamics.expand(packed, 7, 4, 2.5), train[7:11] * 2.5)
+    for dtype in (torch.uint8, torch.float32, torch.bfloat16):
+        expanded = dynamics.expand(packed, 7, 4, dtype)
+        assert expanded.dtype == dtype
+        assert torch.equal(expanded, train[7:11].to(dtype))
+    total = torch.randn(train.shape)
+    expected = total + 2.5 * train
+    dynamics.add_spikes(total, packed, torch.tensor(2.5))
+    assert torch.equal(total, expected)
+    assert torch.allclose(dynamics.mean_spikes(packed, 19), train.float().mean(0))

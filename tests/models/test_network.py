@@ -9,10 +9,11 @@ import unrolled
 from torch import Tensor
 
 from dsr_deploy.models.architectures import ARCHITECTURES, topology
+from dsr_deploy.models.batchnorm import TimeBatchNorm
 from dsr_deploy.models.dynamics import moments
-from dsr_deploy.models.layers import Spikes, TimeBatchNorm, drop
 from dsr_deploy.models.network import Activity, SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
+from dsr_deploy.models.signals import Spikes, drop
 from dsr_deploy.models.topology import (
     INPUT,
     ConnectionSpec,
@@ -127,8 +128,9 @@ def test_gradients_of_preact_resnet18(neuron: Neuron) -> None:
 def test_dropout_has_one_mask_for_all_timesteps() -> None:
     torch.manual_seed(0)
     packed = torch.full((1, 64, 4, 4, 8), 0b11111, dtype=torch.uint8)
-    spikes = drop(Spikes(packed, 2.0, torch.full((64, 8, 4, 4), 2.0)), 0.25)
-    steps = spikes.steps(0, 5).unflatten(0, (5, 64))
+    mean = torch.full((64, 8, 4, 4), 2.0)
+    spikes = drop(Spikes(packed, torch.tensor(2.0), mean, mean), 0.25)
+    steps = spikes.height * spikes.steps(0, 5, torch.float32).unflatten(0, (5, 64))
     assert torch.equal(steps[0], steps[4])
     assert torch.allclose(steps[0], spikes.representation)
     assert steps.unique().tolist() == pytest.approx([0.0, 2.0 / 0.75])

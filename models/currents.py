@@ -1,0 +1,133 @@
+"""What a population receives at every timestep: the forward convolutions, without gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsr_deploy.models import dynamics
+from dsr_deploy.models.int8_convolution import Int8Convolution
+from dsr_deploy.models.signals import Pixels, Signal, Spikes
+from dsr_deploy.models.topology import ConnectionSpec
+
+Precision = Literal["fp32", "bf16", "fixed16"]
+"""Arithmetic of the forward convolutions of spikes.
+
+``fixed16``: weights rounded to 16 bits, with one scale per channel, and summed exactly; CPUs with
+VNNI only. The sums are as good as float32's, since the rounding of a weight, half of 1 / 32512 of
+its channel's largest, is that of summing some hundred weights in float32.
+"""
+
+CHUNK_BYTES: Final = {"cpu": 16 << 20, "cuda": 1 << 30}
+"""Spikes and currents in flight at once. On a CPU larger blocks would come fresh from the
+system each time, which costs as much as the convolution."""
+
+HIGH: Final = 256
+LARGEST: Final = 127 * HIGH
+
+
+def add_currents(
+    total: Tensor,
+    spec: ConnectionSpec,
+    signal: Signal,
+    weight: Tensor | None,
+    precision: Precision,
+) -> None:
+    """Add what a connection delivers at every timestep to ``total``, in place.
+
+    Parameters
+    ----------
+    total : float32 (T, N, H, W, C), or (1, N, H, W, C) if all sources are constant
+    weight : (C, C_in, K, K) or (C, C_in); None for a pool or an identity
+    """
+    if isinstance(signal, Pixels):
+        _add_pixels(total, spec, signal, weight)
+    elif weight is None:
+        _add_unweighted(total, spec, signal)
+    elif precision == "fixed16":
+        _add_fixed16(total, spec, signal, weight)
+    else:
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        scaled = (weight * signal.height).to(dtype)
+        for part, sent in _chunks(total, signal, dtype):
+            part.add_(transmit(spec, sent, scaled))
+
+
+def transmit(spec: ConnectionSpec, sent: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the current that a connection makes of ``sent``, (N, C, H, W)."""
+    if spec.kind == "conv":
+        return F.conv2d(sent, cast(Tensor, weight), stride=spec.stride, padding=spec.padding)
+    if spec.kind == "linear":
+        return F.linear(sent.flatten(1), cast(Tensor, weight))[:, :, None, None]
+    if spec.kind == "pool":
+        return F.avg_pool2d(sent, spec.kernel, spec.stride, spec.padding)
+    return sent
+
+
+def fixed16_planes(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Round each channel's weights to 16 bits, and split them into two bytes.
+
+    Parameters
+    ----------
+    weight : float32 (C, ...)
+
+    Returns
+    -------
+    high, low : int8 (C, ...), the rounded weight is ``unit * (256 * high + low)``
+    unit : float32 (C,)
+    """
+    largest = weight.flatten(1).abs().amax(1)
+    unit = torch.where(largest > 0, largest / LARGEST, torch.ones_like(largest))
+    whole = (weight / unit.reshape(-1, *[1] * (weight.ndim - 1))).round()
+    high = ((whole + HIGH // 2) / HIGH).floor()
+    return high.to(torch.int8), (whole - HIGH * high).to(torch.int8), unit
+
+
+def _add_pixels(total: Tensor, spec: ConnectionSpec, pixels: Pixels, weight: Tensor | None) -> None:
+    """Add the currents of the input, always in float32: an image is worth one timestep."""
+    if pixels.constant:
+        made = transmit(spec, pixels.steps(0, 1, torch.float32), weight)
+        total.add_(made.permute(0, 2, 3, 1))
+        return
+    for part, sent in _chunks(total, pixels, torch.float32):
+        part.add_(transmit(spec, sent, weight))
+
+
+def _add_unweighted(total: Tensor, spec: ConnectionSpec, spikes: Spikes) -> None:
+    if spec.kind == "identity":
+        dynamics.add_spikes(total, spikes.packed, spikes.height)
+        return
+    for part, sent in _chunks(total, spikes, torch.float32):
+        part.add_(transmit(spec, sent, None) * spikes.height)
+
+
+def _add_fixed16(total: Tensor, spec: ConnectionSpec, spikes: Spikes, weight: Tensor) -> None:
+    high, low, unit = fixed16_planes(weight)
+    scale = unit * spikes.height
+    if spec.kind == "linear":
+        high, low = high[:, :, None, None], low[:, :, None, None]
+    stride, padding = (spec.stride, spec.stride), (spec.padding, spec.padding)
+    planes = [
+        Int8Convolution(plane, factor, stride, padding)
+        for plane, factor in ((high, scale * HIGH), (low, scale))
+    ]
+    for part, sent in _chunks(total, spikes, torch.uint8):
+        if spec.kind == "linear":
+            sent = sent.flatten(1)[:, :, None, None]
+        for plane in planes:
+            plane.add_to(part, sent)
+
+
+def _chunks(total: Tensor, signal: Signal, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield some timesteps of the total and what is sent then, both (count * N, C, H, W)."""
+    steps = len(total)
+    largest = max(total[0].numel(), signal.representation.numel()) * 4
+    chunk = max(1, CHUNK_BYTES[total.device.type] // largest)
+    for first in range(0, steps, chunk):
+        count = min(chunk, steps - first)
+        part = total[first : first + count].flatten(0, 1).permute(0, 3, 1, 2)
+        yield part, signal.steps(first, count, dtype)

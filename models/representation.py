@@ -1,0 +1,218 @@
+"""The backward pass of a population: of its representation alone, whatever T is.
+
+DSR takes the representation of a population's spikes for a clamp of its mean input, and
+convolution, pooling and addition are linear: the gradient of a whole population costs as much as
+one timestep, and saves one timestep's worth of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from dsr_deploy.models.batchnorm import TimeBatchNorm, column, norm_gradients
+from dsr_deploy.models.currents import Precision
+from dsr_deploy.models.neuron import Neuron
+from dsr_deploy.models.signals import Signal, Spikes
+from dsr_deploy.models.topology import ConnectionSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Incoming:
+    """A connection as the backward pass sees it.
+
+    Attributes
+    ----------
+    weight : with gradient; None for a pool or an identity
+    covariance : float32 (C, C_in), of currents and spikes over time, see
+        :func:`temporal_covariance`; None where it is left out
+    """
+
+    spec: ConnectionSpec
+    signal: Signal
+    weight: Tensor | None
+    covariance: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MeanInput:
+    """A population's input averaged over time, normalised if it has a BatchNorm.
+
+    Attributes
+    ----------
+    weighted : float32 (N, C, H, W), averaged as the representation is
+    plain : float32 (N, C, H, W), all timesteps weighing the same; for IF the same tensor
+    inverse_std : float32 (C,); None without BatchNorm
+    """
+
+    weighted: Tensor
+    plain: Tensor
+    inverse_std: Tensor | None
+
+
+def represent(
+    value: Tensor,
+    height: Tensor,
+    mean: MeanInput,
+    norm: TimeBatchNorm | None,
+    incoming: Sequence[Incoming],
+    neuron: Neuron,
+    precision: Precision,
+) -> Tensor:
+    """Return ``value`` as a function of the sources' representations, weights, norm and height.
+
+    Parameters
+    ----------
+    value : float32 (N, C, H, W), the representation of the spikes that were really sent
+    height : float32 scalar, what a spike carries
+    norm : if there is one, its statistics must be those of this batch
+    """
+    parameters = (norm.gamma, norm.beta) if norm is not None else (None, None)
+    tensors: list[Tensor | None] = []
+    for c in incoming:
+        signal = c.signal
+        tensors += [signal.representation, signal.plain_mean.detach(), c.weight, c.covariance]
+    specs = tuple(c.spec for c in incoming)
+    made = _Population.apply(  # type: ignore[no-untyped-call]
+        value, neuron, precision, specs, mean.inverse_std, mean.weighted, mean.plain, height,
+        *parameters, *tensors,
+    )  # fmt: skip
+    return cast(Tensor, made)
+
+
+def clamp_gradients(
+    grad: Tensor, mean: Tensor, height: Tensor, neuron: Neuron
+) -> tuple[Tensor, Tensor]:
+    """Differentiate ``clamp(mean / divisor, 0, height)`` (Eqs. 14 and 15).
+
+    Parameters
+    ----------
+    grad, mean : float32 (N, C, H, W)
+
+    Returns
+    -------
+    Gradients to ``mean`` and to ``height``.
+    """
+    above = mean > neuron.divisor * height
+    inside = (mean >= 0) & ~above
+    return grad * inside / neuron.divisor, (grad * above).sum()
+
+
+class _Population(torch.autograd.Function):
+    """See :func:`represent`."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, neuron: Neuron, precision: Precision,
+                specs: tuple[ConnectionSpec, ...], *tensors: Tensor | None) -> Tensor:  # fmt: skip
+        ctx.save_for_backward(*tensors)
+        ctx.neuron, ctx.precision, ctx.specs = neuron, precision, specs
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inverse_std, weighted, plain, height, gamma, beta, *rest = ctx.saved_tensors
+        needed = ctx.needs_input_grad[10:]
+        mean = weighted if gamma is None else torch.addcmul(column(beta), weighted, column(gamma))
+        through, to_height = clamp_gradients(grad, mean, height, ctx.neuron)
+        to_gamma = to_beta = to_variance = shared = None
+        if gamma is not None:
+            norm = norm_gradients(through, weighted, plain, gamma, inverse_std)
+            through, shared = norm.through, norm.shared
+            to_gamma, to_beta, to_variance = norm.gamma, norm.beta, norm.variance
+        whole = through if shared is None else through + shared
+        parts = [(whole, 0)]  # each with the mean of the spikes it multiplies: weighted or plain
+        if shared is not None and ctx.neuron.kind == "lif":
+            parts = [(through, 0), (shared, 1)]
+        gradients: list[Tensor | None] = []
+        for index, spec in enumerate(ctx.specs):
+            *means, weight, covariance = rest[4 * index : 4 * index + 4]
+            to_sent = to_weight = None
+            if needed[4 * index]:
+                to_sent = _to_sent(whole, spec, means[0], weight, ctx.precision)
+            if needed[4 * index + 2]:
+                to_weight = torch.zeros_like(weight)
+                for part, mean_of in parts:
+                    to_weight += _to_weight(part, spec, means[mean_of], weight, ctx.precision)
+                if covariance is not None and to_variance is not None:
+                    to_weight += (2 * to_variance[:, None] * covariance).view_as(weight)
+            gradients += [to_sent, None, to_weight, None]
+        return None, None, None, None, None, None, None, to_height, to_gamma, to_beta, *gradients
+
+
+def _to_sent(
+    grad: Tensor, spec: ConnectionSpec, sent: Tensor, weight: Tensor | None, precision: Precision
+) -> Tensor:
+    """Return the gradient to what was sent, (N, C_in, H, W)."""
+    if weight is None:
+        return grad if spec.kind == "identity" else _pool_backward(grad, spec, sent)
+    if spec.kind == "linear":
+        return (grad.flatten(1) @ weight).view_as(sent)
+    return _convolution_backward(grad, spec, sent, weight, precision, 0)
+
+
+def _to_weight(
+    grad: Tensor, spec: ConnectionSpec, sent: Tensor, weight: Tensor, precision: Precision
+) -> Tensor:
+    """Return the gradient to the weight, in its shape."""
+    if spec.kind == "linear":
+        return grad.flatten(1).T @ sent.flatten(1)
+    return _convolution_backward(grad, spec, sent, weight, precision, 1)
+
+
+def _convolution_backward(
+    grad: Tensor,
+    spec: ConnectionSpec,
+    sent: Tensor,
+    weight: Tensor,
+    precision: Precision,
+    which: int,
+) -> Tensor:
+    """Return a convolution's gradient to what was sent (which = 0) or to its weight (1)."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    gradients = torch.ops.aten.convolution_backward(
+        grad.to(dtype), sent.to(dtype), weight.to(dtype), None, [spec.stride] * 2,
+        [spec.padding] * 2, [1, 1], False, [0, 0], 1, (which == 0, which == 1, False),
+    )  # fmt: skip
+    return cast(Tensor, gradients[which]).float()
+
+
+def _pool_backward(grad: Tensor, spec: ConnectionSpec, sent: Tensor) -> Tensor:
+    window, stride, padding = [spec.kernel] * 2, [spec.stride] * 2, [spec.padding] * 2
+    return cast(
+        Tensor,
+        torch.ops.aten.avg_pool2d_backward(grad, sent, window, stride, padding, False, True, None),
+    )
+
+
+def temporal_covariance(spec: ConnectionSpec, current: Tensor, signal: Signal) -> Tensor:
+    """Return the covariance over time of a population's currents and a source's spikes.
+
+    Averaged over samples and positions, (C_out, C_in); for connections without a window (linear,
+    1x1 convolution), where it costs little.
+
+    A weight also acts on the deviation that BatchNorm divides by, through the fluctuation of the
+    currents over time. With few inputs per neuron the gradient needs that path (cosine 0.72
+    without it in a trained classifier); with a 3x3 window it would cost as much as the forward
+    pass, and the cosine is 0.996 without.
+
+    Parameters
+    ----------
+    current : float32 (T, N, H, W, C_out)
+    """
+    steps, channels = len(current), current.shape[-1]
+    product, sent_sum = current.new_zeros(()), current.new_zeros(())
+    for t in range(steps):
+        sent = signal.steps(t, 1, torch.float32)
+        if spec.kind == "conv":
+            sent = sent[..., :: spec.stride, :: spec.stride].permute(0, 2, 3, 1)
+        rows = sent.reshape(current[0].numel() // channels, -1)
+        product = product + current[t].reshape(-1, channels).T @ rows
+        sent_sum = sent_sum + rows
+    current_sum = current.sum(0).reshape(-1, channels)
+    means = current_sum.T @ sent_sum / steps
+    covariance = (product - means) / (steps * len(current_sum))
+    return covariance * signal.height if isinstance(signal, Spikes) else covariance
