@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import dsr_deploy
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import network_file
-from dsr_deploy.hardware.lava import plan_file
+from dsr_deploy.hardware.lava import cost, plan_file
 from dsr_deploy.hardware.lava.plan import make_plan
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.reference import check_payloads
@@ -43,8 +43,9 @@ PROBE = (
 
 PROBE_SECONDS = 60.0
 
-TIME_LIMIT = 600.0
-"""Seconds for a run unless another limit is given: a process of Lava's that hangs says nothing."""
+LEAST_LIMIT = 600.0
+LIMIT_PER_ESTIMATE = 5.0
+"""A process of Lava's that hangs says nothing, so every run has a limit."""
 
 NETWORK_FILE = "network.safetensors"
 PLAN_FILE = "lava.json"
@@ -106,7 +107,7 @@ def require_python310() -> Path:
 
 
 def run_lava(
-    network: IntegerNetwork, payloads: NDArray[np.int8], *, time_limit: float = TIME_LIMIT
+    network: IntegerNetwork, payloads: NDArray[np.int8], *, time_limit: float | None = None
 ) -> Run:
     """Schedule ``network``, run it in Lava, and record every spike, without the schedule's shift.
 
@@ -137,12 +138,17 @@ def to_files(network: IntegerNetwork) -> dict[str, bytes]:
     return {NETWORK_FILE: data, PLAN_FILE: plan_file.to_bytes(plan)}
 
 
+def estimate_seconds(network: IntegerNetwork, samples: int) -> float:
+    """Return about how long Lava takes for ``samples`` samples of a scheduled network."""
+    return cost.estimate_seconds(make_plan(network, ""), network, samples)
+
+
 def run_files(
     folder: Path,
     network: IntegerNetwork,
     payloads: NDArray[np.int8],
     *,
-    time_limit: float = TIME_LIMIT,
+    time_limit: float | None = None,
 ) -> Run:
     """Run the processes of ``lava.json`` in Lava, with the tensors of the network beside it.
 
@@ -151,7 +157,8 @@ def run_files(
     folder : holds ``network.safetensors`` and ``lava.json``
     network : what is in the former
     payloads : int8, (N, C, H, W), or (N, T, C, H, W) for a framed input
-    time_limit : seconds for the whole run, Lava's start (1 to 10 s) included
+    time_limit : seconds for the whole run, Lava's start included; None is ten minutes, or five
+        times the estimate where that is more
 
     Raises
     ------
@@ -164,6 +171,9 @@ def run_files(
     """
     check_payloads(network, payloads)
     python = require_python310()
+    if time_limit is None:
+        estimate = estimate_seconds(network, len(payloads))
+        time_limit = max(LEAST_LIMIT, LIMIT_PER_ESTIMATE * estimate)
     with tempfile.TemporaryDirectory(prefix="dsr-deploy-lava-") as exchange:
         sent, received = Path(exchange, "in.npz"), Path(exchange, "out.npz")
         np.savez(sent, payloads=payloads)

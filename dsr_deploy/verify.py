@@ -24,6 +24,9 @@ ENGINES: Final = ("torch", "event", "reference", "onnx", "lava")
 BASELINE: Final = "reference"
 BATCH = 10
 
+LAVA_SECONDS: Final = 120.0
+"""Up to this estimate Lava is among the engines without being named."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -96,7 +99,7 @@ def verify(
 
     Parameters
     ----------
-    engines : None for all that can run here
+    engines : None for all that can run here, Lava if it takes no more than two minutes
 
     Raises
     ------
@@ -110,17 +113,26 @@ def verify(
             raise UserError(f"engine {name!r}; known are {', '.join(ENGINES)}")
     said = progress or Silent()
     network = load_exported(run)
-    left_out = {} if engines is not None else unavailable()
+    left_out = {} if engines is not None else _not_by_default(network, samples)
     names = engines if engines is not None else [name for name in ENGINES if name not in left_out]
     payloads = test_payloads(run, network, samples, said)
     made = {name: engine(name, run) for name in names}
     return replace(compare(network, payloads, made, progress=said), left_out=left_out)
 
 
-def unavailable() -> dict[str, str]:
-    """Return the engines that cannot run here, each with what to do about it."""
+def _not_by_default(network: IntegerNetwork, samples: int) -> dict[str, str]:
+    """Return the engines that cannot run here or take too long, each with what to do about it."""
     if lava_engine.find_python310() is None:
-        return {"lava": "no Python 3.10 with lava-nc found, `make lava` builds one"}
+        return {
+            "lava": "no Python 3.10 with lava-nc and dsr-deploy found; run `make lava` in the "
+            f"project's folder, or set {lava_engine.PYTHON_VARIABLE} to such an interpreter"
+        }
+    seconds = lava_engine.estimate_seconds(network, samples)
+    if seconds > LAVA_SECONDS:
+        return {
+            "lava": f"it would take about {seconds / 60:.0f} minutes; "
+            "`dsr-deploy verify --engines reference,lava --samples 1` runs it"
+        }
     return {}
 
 

@@ -59,11 +59,10 @@ def assemble(planned: Plan, tensors: Tensors, payloads: NDArray[np.int8]) -> Ass
     made = {p.name: _process(p, tensors, payloads) for p in planned.processes}
     for wire in planned.wires:
         _connect(made[wire.source], made[wire.target])
-    timesteps = len(payloads) * planned.populations[0].timesteps
     return Assembly(
         source=next(p for p in made.values() if isinstance(p, Source)),
         populations={name: p for name, p in made.items() if isinstance(p, Spiking)},
-        steps=max(p.start for p in planned.populations) + timesteps,
+        steps=planned.steps(len(payloads)),
     )
 
 

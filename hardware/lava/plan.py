@@ -121,6 +121,10 @@ class Plan:
     def populations(self) -> tuple[Spiking, ...]:
         return tuple(p for p in self.processes if isinstance(p, Spiking))
 
+    def steps(self, samples: int) -> int:
+        """Return after how many steps the last population has done its last sample."""
+        return max(p.start + samples * p.timesteps for p in self.populations)
+
 
 def make_plan(network: IntegerNetwork, digest: str) -> Plan:
     """Choose the processes for ``network`` as it is scheduled.

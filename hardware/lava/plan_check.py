@@ -92,17 +92,18 @@ def check_alignment(plan: Plan) -> None:
 
 
 def connection_of(synapses: Synapses, tensors: Tensors) -> Connection:
-    """Return what ``synapses`` do as a connection of a network, both ends named after them.
+    """Return what ``synapses`` do as a connection of a network; its ends do not matter.
 
     Raises
     ------
     NetworkError
         If there is no such tensor, or it has not the shape of the kind.
     """
+    where = f"connection '{synapses.name}'"
     if synapses.weight not in tensors:
-        raise NetworkError(f"process '{synapses.name}': there is no tensor '{synapses.weight}'")
+        raise NetworkError(f"{where}: there is no tensor '{synapses.weight}'")
     return Connection(
-        source=synapses.name,
+        source="",
         target=synapses.name,
         kind=synapses.kind,
         weight=tensors[synapses.weight],
@@ -134,6 +135,10 @@ def _check_process(process: Process, network: IntegerNetwork, tensors: Tensors) 
         raise NetworkError(f"{where}: kind '{process.kind}' is none of a {process.process}")
     else:
         _check_range(where, "message_bits", process.message_bits, 1, 24)
+        try:
+            connection_of(process, tensors).output_shape(process.shape)
+        except NetworkError as error:
+            raise NetworkError(f"{where}: {str(error).partition(': ')[2]}") from error
 
 
 def _check_wires(plan: Plan, tensors: Tensors) -> None:

@@ -43,7 +43,7 @@ def run_all(training: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str
         ["quantize", "--bits", "4", "--epochs", "1"],
         ["export"],
         ["simulate"],
-        ["verify", "--samples", "3"],
+        ["verify", "--samples", "3", "--engines", "torch,event,reference,onnx"],
         ["report"],
     ):
         assert cli.run(line) == 0, capsys.readouterr().err
