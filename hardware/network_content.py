@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from dataclasses import fields
 from typing import Any, Final, cast
 
@@ -67,10 +68,8 @@ def unpacked_tensors_of(network: IntegerNetwork) -> Tensors:
 
 def weight_names(network: IntegerNetwork) -> list[str]:
     """Return the name of each connection's tensor, in the order of the connections."""
-    return [
-        _weight_name(c.source, c.target, sum(b.name == c.name for b in network.connections[:i]))
-        for i, c in enumerate(network.connections)
-    ]
+    twins: Counter[tuple[str, str]] = Counter()
+    return [_weight_name(c.source, c.target, twins) for c in network.connections]
 
 
 def describe(network: IntegerNetwork) -> dict[str, Any]:
@@ -111,15 +110,16 @@ def network_of(graph: JsonObject, tensors: Tensors) -> IntegerNetwork:
     populations = tuple(
         _population(entry, left) for entry in graph.nested_list("populations", "population")
     )
-    connections: list[Connection] = []
-    for entry in graph.nested_list("connections", "connection"):
-        connections.append(_connection(entry, left, connections))
+    twins: Counter[tuple[str, str]] = Counter()
+    connections = tuple(
+        _connection(entry, left, twins) for entry in graph.nested_list("connections", "connection")
+    )
     network = IntegerNetwork(
         name=graph.text("name"),
         timesteps=graph.whole("timesteps"),
         input=_input(graph.nested("input")),
         populations=populations,
-        connections=tuple(connections),
+        connections=connections,
         readout=graph.wholes("readout"),
         classes=graph.texts("classes"),
     )
@@ -156,9 +156,8 @@ def _population(entry: JsonObject, left: Tensors) -> Population:
     return made
 
 
-def _connection(entry: JsonObject, left: Tensors, before: list[Connection]) -> Connection:
+def _connection(entry: JsonObject, left: Tensors, twins: Counter[tuple[str, str]]) -> Connection:
     source, target = _name(entry, "source"), _name(entry, "target")
-    twins = sum((c.source, c.target) == (source, target) for c in before)
     bits, shape = entry.whole("weight_bits"), entry.wholes("weight_shape")
     if not 1 <= len(shape) <= 4 or min(shape) < 1:
         raise NetworkError(
@@ -232,9 +231,11 @@ def _check_size(where: str, shape: Shape, padding: Pair) -> None:
         )
 
 
-def _weight_name(source: str, target: str, twins: int) -> str:
-    """Name the weights; ``twins`` counts earlier connections between the same two."""
-    return f"{source}->{target}.weight" + (f".{twins}" if twins else "")
+def _weight_name(source: str, target: str, twins: Counter[tuple[str, str]]) -> str:
+    """Name the weights; ``twins`` counts the connections between the same two, this one too."""
+    earlier = twins[source, target]
+    twins[source, target] += 1
+    return f"{source}->{target}.weight" + (f".{earlier}" if earlier else "")
 
 
 def _take(left: Tensors, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -24,9 +24,15 @@ from dsr_deploy.hardware.network_content import (
     network_of,
     tensors_of,
 )
-from dsr_deploy.hardware.strict_json import load_object, printable
+from dsr_deploy.hardware.strict_json import load_object, printable, unique
+
+MAX_FILE: Final = 1 << 30
+"""Most bytes of a file: a network of a billion weights has no chip to run on."""
+MAX_HEADER: Final = 4 << 20
+"""Most bytes of a header; Python's objects of its JSON take up to twenty times as much memory."""
 
 _KEY: Final = "dsr-deploy"
+_LENGTH_BYTES: Final = 8
 
 
 def write(network: IntegerNetwork, path: Path) -> None:
@@ -59,7 +65,11 @@ def read(path: Path) -> IntegerNetwork:
     OSError
         If it cannot be read.
     """
-    return from_bytes(path.read_bytes(), str(path))
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE:
+            raise NetworkError(f"{path}: {size} bytes; at most {MAX_FILE} are possible")
+        return from_bytes(file.read(size), str(path))
 
 
 def to_bytes(network: IntegerNetwork) -> bytes:
@@ -68,13 +78,17 @@ def to_bytes(network: IntegerNetwork) -> bytes:
     Raises
     ------
     NetworkError
-        If a name has characters, or a shape a size, that the format does not allow.
+        If a name has characters, or a shape or the file a size, that the format does not allow.
     """
     check_allowed(network)
     tensors = tensors_of(network)
     text = json.dumps(describe(network), sort_keys=True, separators=(",", ":"), allow_nan=False)
     # One key alone: safetensors writes several in an order that changes from run to run.
-    return save(tensors, {_KEY: f"{_checksum(text, tensors)} {text}"})
+    data = save(tensors, {_KEY: f"{_checksum(text, tensors)} {text}"})
+    _header_length(data)
+    if len(data) > MAX_FILE:
+        raise NetworkError(f"network: {len(data)} bytes; at most {MAX_FILE} are possible")
+    return data
 
 
 def from_bytes(data: bytes, where: str = "network") -> IntegerNetwork:
@@ -92,9 +106,10 @@ def from_bytes(data: bytes, where: str = "network") -> IntegerNetwork:
 
 
 def _parse(data: bytes) -> IntegerNetwork:
+    length = _header_length(data)
     try:
         tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length], object_pairs_hook=unique)
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise NetworkError(
             f"not a whole safetensors file ({printable(str(error))}); export it again"
@@ -115,6 +130,15 @@ def _parse(data: bytes) -> IntegerNetwork:
     network = network_of(graph, tensors)
     check_allowed(network)
     return network
+
+
+def _header_length(data: bytes) -> int:
+    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+    if MAX_HEADER < length <= len(data):
+        raise NetworkError(
+            f"network: a header of {length} bytes; at most {MAX_HEADER} are possible"
+        )
+    return length
 
 
 def _checksum(text: str, tensors: Tensors) -> str:

@@ -15,7 +15,7 @@ LARGEST_WHOLE: Final = (1 << 53) - 1
 def load_object(where: str, text: str) -> JsonObject:
     """Parse ``text``, which must be one object without repeated fields, NaN or infinity."""
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise NetworkError(f"{where}: malformed JSON ({printable(str(error))})") from error
     return JsonObject(where, value)
@@ -137,7 +137,8 @@ def _show(value: object) -> str:
     return printable(json.dumps(value), 60)
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make a dictionary of a JSON object's fields, for ``json.loads``; refuse repeated ones."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise ValueError("a field occurs twice in one object")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import fields, replace
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from network_files import graph_of, sealed
 from networks import integer_networks
 from safetensors.numpy import load, save
 
@@ -119,38 +119,6 @@ def test_no_truncated_file_is_read(network):
     for length in [*range(0, len(data), 7), len(data) - 1]:
         with pytest.raises(NetworkError, match=r"^file: not a whole safetensors file \(.*$"):
             from_bytes(data[:length], "file")
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_a_file_with_a_changed_byte_is_refused(data):
-    original = data.draw(st.just(SMALL))
-    position = data.draw(st.integers(0, len(original) - 1))
-    mask = data.draw(st.integers(1, 255))
-    changed = bytearray(original)
-    changed[position] ^= mask
-    try:
-        found = from_bytes(bytes(changed), "file")
-    except NetworkError as error:
-        message = str(error)
-    else:  # white space that fills the header was changed to other white space
-        assert original[position] == ord(" ")
-        assert to_bytes(found) == original
-        return
-    assert message.startswith("file: ")
-    assert message.isprintable()
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=200))
-def test_no_other_bytes_are_read(data):
-    with pytest.raises(NetworkError, match=r"^network: "):
-        from_bytes(data)
-
-
-def test_an_absurd_header_length_is_refused():
-    with pytest.raises(NetworkError, match=r"^file: not a whole safetensors file \("):
-        from_bytes((2**60).to_bytes(8, "little") + b"{}", "file")
 
 
 def test_an_error_names_the_file(network, tmp_path):
@@ -333,26 +301,6 @@ def test_an_edited_file_is_refused(network, name):
     assert str(refused.value) == f"file: {message}"
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
-        ('{"version": NaN}', "NaN is not a number"),
-        ('{"version": 1, "version": 1}', "a field occurs twice in one object"),
-    ],
-)
-def test_malformed_json_is_refused(network, text, reason):
-    with pytest.raises(NetworkError) as refused:
-        from_bytes(sealed(text, load(to_bytes(network))))
-    assert str(refused.value) == f"network: network: malformed JSON ({reason})"
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 10_000, "[]", '"x"', "\ud7ff"])
-def test_json_that_is_no_object_is_refused(network, text):
-    with pytest.raises(NetworkError, match=r"^network: network: "):
-        from_bytes(sealed(text, load(to_bytes(network))))
-
-
 def test_names_that_cannot_be_read_are_not_written(network):
     hidden = replace(network.populations[0], name="a/b")
     connections = (
@@ -366,20 +314,6 @@ def test_names_that_cannot_be_read_are_not_written(network):
         to_bytes(changed)
     with pytest.raises(NetworkError, match=r"^network: name 'two\?lines'; names are printable"):
         to_bytes(replace(network, name="two\nlines"))
-
-
-def graph_of(data: bytes) -> dict[str, Any]:
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    graph: dict[str, Any] = json.loads(header["__metadata__"]["dsr-deploy"][65:])
-    return graph
-
-
-def sealed(text: str, tensors: dict[str, np.ndarray]) -> bytes:
-    """Write a file with a right checksum, as docs/network-format.md has it."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        digest.update(tensors[name].tobytes())
-    return save(tensors, {"dsr-deploy": f"{digest.hexdigest()} {text}"})
 
 
 def assert_equal(found: Any, expected: Any) -> None:
@@ -396,15 +330,3 @@ def assert_equal(found: Any, expected: Any) -> None:
                 assert_equal(one, other)
         else:
             assert a == b
-
-
-SMALL = to_bytes(
-    IntegerNetwork(
-        name="small",
-        timesteps=1,
-        input=Input((3, 1, 1), (0.0,) * 3, (1.0,) * 3, 1.0, 1.0),
-        populations=(neurons("out", 2),),
-        connections=(Connection(INPUT, "out", "linear", np.ones((2, 3), np.int8), 4),),
-        readout=(1,),
-    )
-)
