@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import integer_networks, payloads_for
 
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, NetworkError, Population
@@ -215,3 +216,70 @@ def test_wrong_payloads_are_refused():
         NetworkError, match=r"^input: payloads are int8 of shape \(2, 1, 4, 5\), not "
     ):
         run_scheduled(network, np.zeros((2, 1, 4, 5), np.int8))
+
+
+def clocked_spikes(network, payloads, clocks):
+    """Run a chip that knows of delays and start steps alone; return its spikes by clock step.
+
+    Written anew for this test: every population looks up what its sources sent
+    ``1 + delay`` clock steps ago.
+    """
+    history = {name: [] for name in network.shapes}
+    v = {p.name: np.zeros((len(payloads), *p.shape), np.int64) for p in network.populations}
+    for clock in range(clocks):
+        framed = network.input.framed
+        shown = clock < network.timesteps
+        frame = payloads[:, min(clock, network.timesteps - 1)] if framed else payloads
+        history["input"].append(frame.astype(np.int64) * shown)
+        for p in network.populations:
+            if not p.start <= clock < p.start + network.timesteps:
+                history[p.name].append(np.zeros((len(payloads), *p.shape), np.int64))
+                continue
+            total = np.zeros_like(v[p.name]) + p.bias[:, None, None]
+            for c in network.incoming(p):
+                sent = history[c.source][clock - 1 - c.delay] if clock > c.delay else None
+                if sent is not None:
+                    total += reference.transmit(c, sent) << c.exponent
+            v[p.name], fired = reference.step(p, v[p.name], total)
+            history[p.name].append(fired.astype(np.int64))
+    return {name: np.stack(sent, axis=1) for name, sent in history.items()}
+
+
+@SETTINGS
+@given(st.data())
+def test_a_clocked_chip_gives_the_reference_spikes_shifted_by_the_start_steps(data):
+    network = data.draw(integer_networks())
+    images = data.draw(payloads_for(network))
+    expected = reference.run(network, images, record=True).spikes
+    scheduled = schedule(network)
+    deepest = max(p.start for p in scheduled.populations)
+    found = clocked_spikes(scheduled, images, deepest + network.timesteps)
+    for p in scheduled.populations:
+        last = p.start + network.timesteps
+        np.testing.assert_array_equal(found[p.name][:, p.start : last], expected[p.name])
+        assert not found[p.name][:, : p.start].any()
+        assert not found[p.name][:, last:].any()
+    assert_same(
+        run_scheduled(scheduled, images, record=True), reference.run(network, images, record=True)
+    )
+
+
+@pytest.mark.parametrize("framed", [False, True])
+@pytest.mark.parametrize("shortcut", ["stem->block1.out", "block1.out->block2.out"])
+def test_without_any_one_delay_the_spikes_differ_from_its_target_on(shortcut, framed):
+    network = residual_network(framed=framed)
+    images = payloads(network)
+    expected = reference.run(network, images, record=True).spikes
+    hasty = replace(
+        schedule(network),
+        connections=tuple(
+            replace(c, delay=0) if c.name == shortcut else c for c in schedule(network).connections
+        ),
+    )
+    found = run_scheduled(hasty, images, record=True).spikes
+    names = [p.name for p in network.populations]
+    target = names.index(shortcut.split("->")[1])
+    for name in names[:target]:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    assert not np.array_equal(found[names[target]], expected[names[target]])
+    assert not np.array_equal(found["classes"], expected["classes"])
