@@ -36,6 +36,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove what writes to ``path`` left under temporary names when their process was killed."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        leftover.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, whole or not at all."""
     write_bytes(path, text.encode())

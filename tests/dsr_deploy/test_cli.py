@@ -272,6 +272,17 @@ def test_resume_refuses_other_settings(here: Path, capsys: pytest.CaptureFixture
     )
 
 
+def test_a_run_stopped_in_its_first_epoch_is_to_be_resumed(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample_run.write(here / "run")
+    assert cli.run(["quantize", "--run", "run"]) == 1
+    assert capsys.readouterr().err == (
+        "error: run: its training was stopped in the first epoch; continue it with "
+        "`dsr-deploy train --resume --run run`\n"
+    )
+
+
 def test_several_processes_need_a_name_that_all_know(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
