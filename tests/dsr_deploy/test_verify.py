@@ -1,0 +1,157 @@
+"""Which engines are compared, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sample_run
+
+from dsr_deploy import cli, lava_engine, verify
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.hardware.run import Run
+from dsr_deploy.run_directory import RunDirectory
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return sample_run.write(tmp_path / "run")
+
+
+def in_the_reference(network: IntegerNetwork, payloads: np.ndarray) -> Run:
+    return reference.run(network, payloads, record=True)
+
+
+def with_other_spikes(network: IntegerNetwork, payloads: np.ndarray) -> Run:
+    """Flip a spike of the last layer in the first batch, and two of the first in the second."""
+    found = in_the_reference(network, payloads)
+    assert found.spikes is not None
+    if len(payloads) == verify.BATCH:
+        found.spikes["output"][3, 0, 5, 0, 0] ^= True
+    else:
+        found.spikes["conv"][2, 1, 3, 4, 5] ^= True
+        found.spikes["conv"][2, 2, 0, 0, 0] ^= True
+    return found
+
+
+def test_without_lava_the_others_are_compared_and_one_line_says_how_to_get_it(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lava_engine, "find_python310", lambda: None)
+    assert cli.run(["verify", "--run", str(run.path), "--samples", "3"]) == 0
+    assert capsys.readouterr().out.endswith(
+        "\n\nlava was left out: no Python 3.10 with lava-nc and dsr-deploy found; run `make lava` "
+        "in the project's folder, or set DSR_DEPLOY_LAVA_PYTHON to such an interpreter\n"
+    )
+    found = verify.verify(run, samples=3)
+    assert list(found.differing) == ["torch", "event", "onnx"]
+    assert list(found.left_out) == ["lava"]
+
+
+@pytest.mark.parametrize("command", ["verify --engines event,lava", "simulate --engine lava"])
+def test_lava_that_is_asked_for_and_not_there_is_an_error(
+    run: RunDirectory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.setattr(lava_engine, "find_python310", lambda: None)
+    assert cli.run([*command.split(), "--run", str(run.path)]) == 1
+    assert capsys.readouterr().err == (
+        "error: lava: no Python 3.10 with lava-nc and dsr-deploy found; run `make lava` in the "
+        "project's folder, or set DSR_DEPLOY_LAVA_PYTHON to such an interpreter\n"
+    )
+    assert not run.reports.exists()
+
+
+def test_lava_is_left_out_where_it_would_take_long(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lava_engine, "find_python310", lambda: Path("python3.10"))
+    monkeypatch.setattr(lava_engine, "estimate_seconds", lambda network, samples: 60.0 * samples)
+    assert verify.verify(run, samples=3).left_out == {
+        "lava": "it would take about 3 minutes; "
+        "`dsr-deploy verify --engines reference,lava --samples 1` runs it"
+    }
+
+
+@pytest.mark.skipif(lava_engine.find_python310() is None, reason="no Python 3.10 with lava-nc")
+def test_lava_is_among_the_engines_where_it_can_run(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["verify", "--run", str(run.path), "--samples", "4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    nothing = {"conv": 0, "output": 0}
+    assert found["differing"] == dict.fromkeys(("torch", "event", "onnx", "lava"), nothing)
+    assert found["left_out"] == {}
+    expected = in_the_reference(sample_run.network(), sample_run.payloads()[[0, 90, 180, 270]])
+    assert expected.spikes is not None
+    assert found["spikes"] == {name: int(s.sum()) for name, s in expected.spikes.items()}
+    assert cli.run(["simulate", "--run", str(run.path), "--engine", "lava"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Simulated 20 test samples on integers alone, 3 timesteps each; Lava's")
+    assert json.loads((run.reports / "simulate.json").read_text())["engine"] == "lava"
+
+
+def test_differences_are_counted_by_engine_and_layer_and_the_first_is_named() -> None:
+    network, payloads = sample_run.network(), sample_run.payloads()[: verify.BATCH + 3]
+    engines = {"reference": in_the_reference, "twin": in_the_reference, "other": with_other_spikes}
+    found = verify.compare(network, payloads, engines)
+    assert found.differing == {
+        "twin": {"conv": 0, "output": 0},
+        "other": {"conv": 2, "output": 1},
+    }
+    assert not found.agreed
+    train = in_the_reference(network, payloads).spikes
+    assert train is not None
+    before = int(train["output"][3, 0, 5, 0, 0])
+    assert found.disagreement == (
+        "engine 'other' differs from 'reference': layer 'output', timestep 0, neuron (5, 0, 0) "
+        f"(channel, row, column), sample 3: {1 - before} instead of {before}"
+    )
+
+
+def test_the_table_has_a_row_per_layer_and_a_column_per_engine() -> None:
+    from dsr_deploy import summaries
+
+    found = verify.Verification(
+        samples=20,
+        baseline="reference",
+        spikes={"conv": 12345, "output": 67},
+        differing={"event": {"conv": 0, "output": 0}, "lava": {"conv": 0, "output": 3}},
+        scores_differ={"event": 0, "lava": 2},
+        difference=None,
+    )
+    assert summaries.verified(found) == (
+        "3 engines on 20 test samples: they differ.\n"
+        "Spikes of 'reference', and how many of each other engine differ:\n"
+        "\n"
+        "  layer                    reference  event  lava\n"
+        "  conv                        12,345      0     0\n"
+        "  output                          67      0     3\n"
+        "  in all                      12,412      0     3\n"
+        "  samples of other scores                 0     2"
+    )
+    assert found.disagreement == (
+        "engine 'lava' differs from 'reference': the same spikes, but other scores in 2 samples"
+    )
+
+
+def test_a_difference_is_an_error_below_the_table(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = {"reference": in_the_reference, "event": with_other_spikes}
+    monkeypatch.setattr(verify, "engine", lambda name, run: engines[name])
+    line = ["verify", "--run", str(run.path), "--samples", "3", "--engines", "reference,event"]
+    assert cli.run(line) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("2 engines on 3 test samples: they differ.\n")
+    assert re.fullmatch(
+        r"error: engine 'event' differs from 'reference': layer 'conv', timestep 1, neuron "
+        r"\(3, 4, 5\) \(channel, row, column\), sample 2: (0 instead of 1|1 instead of 0)\n",
+        said.err,
+    )
