@@ -170,6 +170,10 @@ def run_files(
         If the files do not fit each other, the run fails or exceeds its time limit.
     """
     check_payloads(network, payloads)
+    if not (folder / PLAN_FILE).exists():
+        raise LavaError(
+            f"{folder / PLAN_FILE}: not there; run `dsr-deploy export --target loihi` again"
+        )
     python = require_python310()
     if time_limit is None:
         estimate = estimate_seconds(network, len(payloads))

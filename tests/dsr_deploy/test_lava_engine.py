@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dsr_deploy import lava_engine
-from dsr_deploy.hardware import reference
+from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.lava import layout
 from dsr_deploy.hardware.network import (
     INPUT,
@@ -202,22 +202,48 @@ def test_where_lavas_conv_is_wrong_the_spikes_are_still_as_defined() -> None:
 
 
 @needs_lava
-def test_delays_are_carried_out_and_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lava_runs_the_processes_of_the_file_and_no_others(tmp_path: Path) -> None:
+    """A shortcut that the file delays by three steps more brings its spikes that much later."""
     build = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
-    network, payloads = build.network(), build.payloads(1)
-    unaligned = replace(
-        schedule(network), connections=tuple(replace(c, delay=0) for c in network.connections)
+    network, payloads = schedule(build.network()), build.payloads(1)
+    for name, data in lava_engine.to_files(network).items():
+        (tmp_path / name).write_bytes(data)
+    path = tmp_path / "lava.json"
+    before = '"process": "Delay", "shape": [4, 6, 6], "steps": 1}'
+    assert path.read_text().count(before) == 2
+    path.write_text(path.read_text().replace(before, before.replace("1}", "4}")))
+    got = lava_engine.run_files(tmp_path, network, payloads)
+    later = replace(
+        network,
+        connections=tuple(replace(c, delay=4 if c.delay else 0) for c in network.connections),
     )
-    monkeypatch.setattr(lava_engine, "schedule", lambda network: network)
-    got = lava_engine.run_lava(unaligned, payloads)
-    expected = run_scheduled(unaligned, payloads, record=True)
-    aligned = reference.run(network, payloads, record=True)
+    expected = run_scheduled(later, payloads, record=True)
+    aligned = run_scheduled(network, payloads, record=True)
     assert got.spikes is not None
     assert expected.spikes is not None
     assert aligned.spikes is not None
     for name, train in expected.spikes.items():
         np.testing.assert_array_equal(got.spikes[name], train, err_msg=name)
     assert np.any(got.spikes["s0.b"] != aligned.spikes["s0.b"])
+
+
+@needs_lava
+def test_processes_of_another_network_are_refused(tmp_path: Path) -> None:
+    mine, other = (schedule(random_network(seed).network()) for seed in (0, 1))
+    (tmp_path / "network.safetensors").write_bytes(network_file.to_bytes(mine))
+    (tmp_path / "lava.json").write_bytes(lava_engine.to_files(other)["lava.json"])
+    message = (
+        f"lava: {tmp_path}/lava.json: it describes another network than the one beside it; "
+        "export again"
+    )
+    with pytest.raises(LavaError, match=f"^{re.escape(message)}$"):
+        lava_engine.run_files(tmp_path, mine, random_network(0).payloads(1))
+
+
+def test_an_export_without_processes_says_to_export_again(tmp_path: Path) -> None:
+    message = f"{tmp_path}/lava.json: not there; run `dsr-deploy export --target loihi` again"
+    with pytest.raises(LavaError, match=f"^{re.escape(message)}$"):
+        lava_engine.run_files(tmp_path, small().network(), small().payloads(1))
 
 
 @needs_lava
