@@ -8,6 +8,7 @@ integers is checked once per device before its results are believed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -29,12 +30,14 @@ from dsr_deploy.hardware.network import (
     NetworkError,
     Pair,
     Population,
+    Shape,
 )
 from dsr_deploy.hardware.reference import check_payloads
 from dsr_deploy.hardware.run import Run
-from dsr_deploy.models import dynamics
+from dsr_deploy.models import dynamics, int8_convolution
+from dsr_deploy.models.currents import chunks
+from dsr_deploy.models.int8_convolution import Int8Convolution
 
-CHUNK_IMAGES = 128
 FLOAT_EXACT_FIRE = 1 << 30
 
 
@@ -67,6 +70,49 @@ class TorchConnection:
             made = sent * self.weight[:, None, None]
         return made * float(1 << self.exponent)
 
+    def output_shape(self, source: Shape) -> Shape:
+        """Return the (C, H, W) made of a source of shape ``source``."""
+        if self.kind == "linear":
+            return (len(self.weight), 1, 1)
+        window = self.weight.shape[2:] if self.kind == "conv" else self.kernel
+        height, width = (
+            (size + 2 * padding - taps) // stride + 1
+            for size, padding, taps, stride in zip(
+                source[1:], self.padding, window, self.stride, strict=True
+            )
+        )
+        return (len(self.weight), height, width)
+
+    def add_to(self, total: Tensor, source: Train) -> None:
+        """Add what the targets receive at every timestep to ``total``, (T, N, H, W, C)."""
+        if source.constant:
+            total.add_(self(source.steps(0, 1, total.dtype)).permute(0, 2, 3, 1))
+            return
+        convolution = self._in_bytes(source, total)
+        dtype = total.dtype if convolution is None else torch.uint8
+        size = _samples(source) * math.prod(source.shape)
+        for part, sent in chunks(total, size, lambda first, n: source.steps(first, n, dtype)):
+            if convolution is None:
+                part.add_(self(sent))
+            else:
+                flat = sent.flatten(1)[:, :, None, None] if self.kind == "linear" else sent
+                convolution.add_to(part, flat)
+
+    def _in_bytes(self, source: Train, total: Tensor) -> Int8Convolution | None:
+        """Return the same connection on bytes: as exact, and faster; None where it is not."""
+        if (
+            source.packed is None
+            or self.kind not in ("conv", "linear")
+            or total.dtype != torch.float32
+            or total.device.type != "cpu"
+            or not int8_convolution.is_fast()
+        ):
+            return None
+        weight = self.weight.to(torch.int8)
+        weight = weight[:, :, None, None] if self.kind == "linear" else weight
+        scale = torch.full((len(weight),), float(1 << self.exponent))
+        return Int8Convolution(weight, scale, self.stride, self.padding, self.groups)
+
 
 @dataclass(frozen=True, eq=False)
 class TorchPopulation:
@@ -86,6 +132,16 @@ class Train:
 
     packed: Tensor | None = None
     payloads: Tensor | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """Return (C, H, W) of a sample at one timestep."""
+        if self.packed is not None:
+            _, _, height, width, channels = self.packed.shape
+            return (channels, height, width)
+        assert self.payloads is not None
+        channels, height, width = self.payloads.shape[2:]
+        return (channels, height, width)
 
     @property
     def constant(self) -> bool:
@@ -125,23 +181,12 @@ def advance(
     """
     sources = [trains[connection.source] for connection in population.connections]
     steps = 1 if all(source.constant for source in sources) else len(weights)
-    chunk = max(1, CHUNK_IMAGES // _samples(sources[0]))
-    current: Tensor | None = None
-    for first in range(0, steps, chunk):
-        count = min(chunk, steps - first)
-        total: Tensor | None = None
-        for connection, source in zip(population.connections, sources, strict=True):
-            if source.constant and steps > 1:
-                made = connection(source.steps(0, 1, dtype)).repeat(count, 1, 1, 1)
-            else:
-                made = connection(source.steps(first, count, dtype))
-            total = made if total is None else total.add_(made)
-        assert total is not None
-        part = total.permute(0, 2, 3, 1).unflatten(0, (count, -1))
-        if current is None:
-            current = part.new_empty((steps, *part.shape[1:]))
-        current[first : first + count] = part
-    assert current is not None
+    channels, height, width = population.connections[0].output_shape(sources[0].shape)
+    current = torch.zeros(
+        (steps, _samples(sources[0]), height, width, channels), dtype=dtype, device=weights.device
+    )
+    for connection, source in zip(population.connections, sources, strict=True):
+        connection.add_to(current, source)
     packed, rate, (least, most) = dynamics.fire_integer(
         current,
         population.bias,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal, cast
 
 import torch
@@ -122,12 +122,25 @@ def _add_fixed16(total: Tensor, spec: ConnectionSpec, spikes: Spikes, weight: Te
             plane.add_to(part, sent)
 
 
-def _chunks(total: Tensor, signal: Signal, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield some timesteps of the total and what is sent then, both (count * N, C, H, W)."""
-    steps = len(total)
-    largest = max(total[0].numel(), signal.representation.numel()) * 4
+def chunks(
+    total: Tensor, per_step: int, sent: Callable[[int, int], Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield some timesteps of the total and what is sent then, both (count * N, C, H, W).
+
+    Parameters
+    ----------
+    total : (T, N, H, W, C)
+    per_step : how many numbers are sent at a timestep
+    sent : returns what is sent from a first timestep on, for a count of timesteps
+    """
+    largest = max(total[0].numel(), per_step) * 4
     chunk = max(1, CHUNK_BYTES[total.device.type] // largest)
-    for first in range(0, steps, chunk):
-        count = min(chunk, steps - first)
+    for first in range(0, len(total), chunk):
+        count = min(chunk, len(total) - first)
         part = total[first : first + count].flatten(0, 1).permute(0, 3, 1, 2)
-        yield part, signal.steps(first, count, dtype)
+        yield part, sent(first, count)
+
+
+def _chunks(total: Tensor, signal: Signal, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
+    size = signal.representation.numel()
+    return chunks(total, size, lambda first, count: signal.steps(first, count, dtype))

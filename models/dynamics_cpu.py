@@ -202,13 +202,14 @@ def fire_integer(
         byte = np.zeros(width, np.float32)
         out = rate[low:high].reshape(width)
         out[:] = 0
-        least, most = np.inf, -np.inf
+        least, most = np.full(width, np.inf, np.float64), np.full(width, -np.inf, np.float64)
         for t in range(timesteps):
             x = current[t if steps > 1 else 0, low:high].reshape(width)
             bit, weight = np.float32(1 << (t % 8)), weights[t]
             for j in range(width):
                 u = np.trunc(v[j] * keep) + (x[j] + biases[j])
-                least, most = min(least, u), max(most, u)
+                least[j] = u if u < least[j] else least[j]
+                most[j] = u if u > most[j] else most[j]
                 s = 1.0 if u >= fires[j] else 0.0
                 v[j] = u - thresholds[j] * s
                 byte[j] += bit * np.float32(s)
@@ -218,5 +219,5 @@ def fire_integer(
                 for j in range(width):
                     target[j] = np.uint8(byte[j])
                     byte[j] = np.float32(0)
-        extremes[0, block], extremes[1, block] = least, most
+        extremes[0, block], extremes[1, block] = least.min(), most.max()
     return extremes
