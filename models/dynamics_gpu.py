@@ -6,7 +6,7 @@ and nothing but bytes, rates and means is written. Sums go through one partial r
 program, never through atomics: every run gives the same bits.
 
 Spikes are those of the CPU kernels bit for bit, given the same currents, for which every product
-and every sum must be rounded by itself; see :data:`ROUNDING`.
+and every sum must be rounded by itself; see :data:`MINUS_ZERO`.
 
 What bounds a training step on a GPU (estimated, NOT measured; PreAct-ResNet-18, T = 20, batch 128,
 a card of the H100 class that reaches 2.5 TB/s of copies, 400 TFLOP/s in bf16 and 40 in float32).
@@ -35,11 +35,14 @@ BLOCK = 1024
 MAX_COLUMNS = 128
 """Most channels per program of :func:`moments`; its rows fill up the block."""
 
-ROUNDING = {"enable_fp_fusion": False}
-"""Launch option of every kernel.
+MINUS_ZERO = -0.0
+"""Addend of a product that must be rounded before anything is added to it.
 
-By default a * b + c becomes one instruction that rounds once. A potential that the CPU rounds twice
-would differ in its last bit, and the neuron spike one timestep earlier or later.
+A compiler may turn a * b + c into one instruction that rounds once; a potential that the CPU rounds
+twice would then differ in its last bit, and now and then a spike. Triton's launch option against it
+(enable_fp_fusion) does not hold on Blackwell, where ptxas 12.9 joins pairs of products and sums all
+the same. fma(a, b, -0.0) is the rounded product, whatever its sign, and nothing is left to join as
+long as the compiler does not know the zero: it is an argument.
 """
 
 
@@ -72,10 +75,10 @@ def moments(current: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor, Tensor]:
             partial,
             positions,
             channels,
+            MINUS_ZERO,
             STEPS=steps,
             ROWS=rows,
             COLUMNS=columns,
-            **ROUNDING,
         )
     total, square = partial.sum(1)
     return mean, total, square
@@ -114,9 +117,9 @@ def fire(
             current.shape[-1],
             neuron.leak,
             neuron.gain,
+            MINUS_ZERO,
             T=neuron.timesteps,
             BLOCK=BLOCK,
-            **ROUNDING,
         )
     return packed, rate
 
@@ -164,7 +167,6 @@ def fire_integer(
             keep,
             T=len(weights),
             BLOCK=BLOCK,
-            **ROUNDING,
         )
     least, most = torch.stack((extremes[0].min(), extremes[1].max())).tolist()
     return packed, rate, (int(least), int(most))
@@ -182,9 +184,7 @@ def expand(packed: Tensor, first: int, count: int, dtype: torch.dtype) -> Tensor
     out = packed.new_empty((count, *packed.shape[1:]), dtype=dtype)
     size = packed[0].numel()
     with torch.cuda.device_of(packed):
-        _expand[(triton.cdiv(size, BLOCK),)](
-            packed, out, size, first, COUNT=count, BLOCK=BLOCK, **ROUNDING
-        )
+        _expand[(triton.cdiv(size, BLOCK),)](packed, out, size, first, COUNT=count, BLOCK=BLOCK)
     return out
 
 
@@ -194,7 +194,7 @@ def add_spikes(total: Tensor, packed: Tensor, height: Tensor) -> None:
     size = total[0].numel()
     with torch.cuda.device_of(total):
         _add_spikes[(triton.cdiv(size, BLOCK),)](
-            total, packed.contiguous(), height, size, T=len(total), BLOCK=BLOCK, **ROUNDING
+            total, packed.contiguous(), height, size, T=len(total), BLOCK=BLOCK
         )
 
 
@@ -219,6 +219,7 @@ def _moments(
     partial: tl.tensor,
     positions: tl.tensor,
     channels: tl.tensor,
+    minus_zero: tl.tensor,
     STEPS: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -234,7 +235,7 @@ def _moments(
     square = tl.zeros((ROWS, COLUMNS), tl.float64)
     for t in range(STEPS):
         x = tl.load(current + t * stride + at, mask=inside, other=0).to(tl.float32)
-        average += tl.load(weights + t) * x
+        average += tl.fma(tl.load(weights + t), x, minus_zero)
         wide = x.to(tl.float64)
         total += wide
         square += wide * wide
@@ -267,6 +268,7 @@ def _fire(
     channels: tl.tensor,
     leak: tl.tensor,
     gain: tl.tensor,
+    minus_zero: tl.tensor,
     T: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
@@ -284,7 +286,8 @@ def _fire(
             t = plane * 8 + bit
             live = inside & (t < T)
             x = tl.load(current + t * step + at, mask=live, other=0).to(tl.float32)
-            u = leak * v + gain * (x * scales + shifts)
+            normalised = tl.fma(x, scales, minus_zero) + shifts
+            u = tl.fma(leak, v, minus_zero) + tl.fma(gain, normalised, minus_zero)
             spike = live & (u >= v_fire)
             v = tl.where(spike, u - v_threshold, u)
             mean += tl.where(spike, tl.load(weights + t, mask=t < T, other=0), 0.0)
