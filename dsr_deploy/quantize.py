@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dsr_deploy import files
 from dsr_deploy.data import Dataset, batches
@@ -69,7 +70,11 @@ class QuantizeConfig:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of Table S4: accuracies on the test set, between 0 and 1."""
+    """A row of Table S4: accuracies on the test set, between 0 and 1.
+
+    ``dead`` and ``always_on`` count, by layer and where there are any, the neurons that
+    spiked at no timestep of any test sample, and at every one.
+    """
 
     neuron: str
     timesteps: int
@@ -78,6 +83,8 @@ class Row:
     post_training_accuracy: float
     accuracy: float
     samples: int
+    dead: dict[str, int]
+    always_on: dict[str, int]
 
 
 def quantize(
@@ -165,7 +172,7 @@ def _quantize(
         return float((predictions == labels).mean())
 
     before = freeze()
-    predictions = predict(before, dataset, device, progress, "testing before fine-tuning")
+    predictions, counts = predict(before, dataset, device, progress, "testing before fine-tuning")
     post_training = accuracy(predictions)
     epochs = settings.epochs
     if epochs is None:
@@ -174,7 +181,8 @@ def _quantize(
     if epochs:
         _fine_tune(model, dataset, settings, epochs, trained, device, progress)
         frozen = freeze()
-        predictions = predict(frozen, dataset, device, progress, "testing")
+        predictions, counts = predict(frozen, dataset, device, progress, "testing")
+    moments = len(labels) * frozen.timesteps
     row = Row(
         neuron=trained.config.neuron,
         timesteps=trained.config.timesteps,
@@ -183,6 +191,8 @@ def _quantize(
         post_training_accuracy=post_training,
         accuracy=accuracy(predictions),
         samples=len(labels),
+        dead=_count_where(counts, 0),
+        always_on=_count_where(counts, moments),
     )
     return frozen, row, predictions
 
@@ -231,10 +241,19 @@ def _fine_tune(
         )
 
 
+def _count_where(counts: dict[str, Tensor], spikes: int) -> dict[str, int]:
+    """Return how many neurons of each layer spiked so often, without the layers that have none."""
+    found = {name: int((count == spikes).sum()) for name, count in counts.items()}
+    return {name: number for name, number in found.items() if number}
+
+
 def predict(
     network: IntegerNetwork, dataset: Dataset, device: torch.device, progress: Progress, text: str
-) -> NDArray[np.int64]:
-    """Return the integer network's predictions over the test set, by the torch engine, (N,)."""
+) -> tuple[NDArray[np.int64], dict[str, Tensor]]:
+    """Return the predictions of the integer network over the test set, by the torch engine, (N,).
+
+    And how often each neuron spiked, by population, int64 (H, W, C).
+    """
     engine = TorchEngine(network, device)
     stream = batches(
         dataset.test,
@@ -246,8 +265,9 @@ def predict(
         shuffle=False,
     )
     predictions = []
+    counts: dict[str, Tensor] = {}
     with progress.task(text, len(stream)) as task:
         for payloads, _ in stream:
-            predictions.append(engine.run(payloads.numpy()).predictions)
+            predictions.append(engine.run(payloads.numpy(), counts=counts).predictions)
             task.advance()
-    return np.concatenate(predictions)
+    return np.concatenate(predictions), counts

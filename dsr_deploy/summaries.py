@@ -56,9 +56,23 @@ def quantized(run: RunDirectory, row: Row) -> str:
         f"Quantized: the weights are whole numbers of {row.bits} bits now, all arithmetic is on "
         f"integers.\nAccuracy on {row.samples:,} test samples (a row of Table S4):\n\n"
         f"{tables.quantization([row])}\n\n"
+        f"{_extremes(row)}"
         f"  written to  {_shown(run.quantized(row.bits))}\n\n"
         + _next(run, "export --target loihi", "lays the network out for a chip")
     )
+
+
+def _extremes(row: Row) -> str:
+    """Name the layers with neurons that never spiked on the test set, or always."""
+    lines = [
+        f"  {what}  {', '.join(f'{count:,} in {name}' for name, count in found.items())}\n"
+        for what, found in (
+            ("neurons that never spiked: ", row.dead),
+            ("neurons that always spiked:", row.always_on),
+        )
+        if found
+    ]
+    return "".join(lines) + ("\n" if lines else "")
 
 
 def exported(run: RunDirectory, made: Export) -> str:

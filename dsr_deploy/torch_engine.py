@@ -216,8 +216,19 @@ class TorchEngine:
         ]
         self._last_use = {c.source: c.target for c in network.connections}
 
-    def run(self, payloads: NDArray[np.int8], *, record: bool = False) -> Run:
+    def run(
+        self,
+        payloads: NDArray[np.int8],
+        *,
+        record: bool = False,
+        counts: dict[str, Tensor] | None = None,
+    ) -> Run:
         """Run on int8 payloads, as :func:`dsr_deploy.hardware.reference.run` does.
+
+        Parameters
+        ----------
+        counts : receives how often each neuron spiked, added to what is there: by population,
+            int64 (H, W, C)
 
         Raises
         ------
@@ -235,6 +246,9 @@ class TorchEngine:
         for population in self.populations:
             packed, _ = advance(population, trains, weights, self.dtype)
             trains[population.name] = Train(packed=packed)
+            if counts is not None:
+                spiked = dynamics.spike_counts(packed).sum(0)
+                counts[population.name] = counts.get(population.name, 0) + spiked
             if record:
                 train = dynamics.unpack(packed, timesteps).permute(1, 0, 4, 2, 3)
                 spikes[population.name] = train.cpu().numpy()

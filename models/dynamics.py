@@ -202,11 +202,14 @@ def add_spikes(total: Tensor, packed: Tensor, height: Tensor) -> None:
         step.addcmul_((packed[t // 8] >> (t % 8)) & 1, height)
 
 
-def mean_spikes(packed: Tensor, timesteps: int) -> Tensor:
-    """Return the plain mean over time of a packed train, float32 (N, H, W, C)."""
-    counts = torch.tensor([byte.bit_count() for byte in range(256)], device=packed.device)
-    planes = [counts.to(torch.int32)[plane.int()] for plane in packed]
-    return torch.stack(planes).sum(0) / timesteps
+def spike_counts(packed: Tensor) -> Tensor:
+    """Return how often each neuron of a packed train spikes, int32 (N, H, W, C)."""
+    bits = torch.tensor([byte.bit_count() for byte in range(256)], dtype=torch.int32)
+    bits = bits.to(packed.device)
+    counts = bits[packed[0].int()]
+    for plane in packed[1:]:
+        counts += bits[plane.int()]
+    return counts
 
 
 def unpack(packed: Tensor, timesteps: int) -> Tensor:

@@ -206,7 +206,7 @@ class SpikingNetwork(nn.Module):
             value = (rate * height).permute(0, 3, 1, 2)
             plain = value
             if neuron.kind == "lif":
-                plain = dynamics.mean_spikes(packed, neuron.timesteps) * height
+                plain = dynamics.spike_counts(packed) * (height / neuron.timesteps)
                 plain = plain.permute(0, 3, 1, 2)
         if torch.is_grad_enabled():
             value = represent(

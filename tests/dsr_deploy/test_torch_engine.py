@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import integer_networks, payloads_for
@@ -24,9 +25,13 @@ def test_random_networks_give_the_spikes_of_the_reference(data: st.DataObject) -
         with pytest.raises(NetworkError, match="leaves the 24-bit register"):
             TorchEngine(network).run(payloads)
         return
-    found = TorchEngine(network).run(payloads, record=True)
+    counts: dict[str, torch.Tensor] = {}
+    found = TorchEngine(network).run(payloads, record=True, counts=counts)
+    TorchEngine(network).run(payloads, counts=counts)
     assert expected.spikes is not None
     assert found.spikes is not None
     for name, train in expected.spikes.items():
         assert np.array_equal(found.spikes[name], train), name
+        twice = 2 * train.sum((0, 1)).transpose(1, 2, 0)  # H, W, C
+        assert np.array_equal(counts[name].numpy(), twice), name
     assert np.array_equal(found.scores, expected.scores)
