@@ -1,0 +1,133 @@
+"""The loss curve of training, beside that of the same network unrolled in time with autograd.
+
+Same seed, initial weights, thresholds, data and order. Three trainings: the unrolled reference of
+the tests in float32, ours in float32, and ours in the precision that is the default here. A
+spiking network is chaotic in its rounding (see docs/training.md), so the curves part after some
+steps; how far apart two of ours are tells what that noise is.
+
+    python benchmarks/loss_curve.py DIR [--neuron if] [--epochs 3] [--train 5000]
+
+DIR holds images as ``--dataset imagefolder`` takes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from unrolled import forward as unrolled_forward
+
+from dsr_deploy import config
+from dsr_deploy.data import Dataset, TensorSplit, batches, load
+from dsr_deploy.models.network import SpikingNetwork
+from dsr_deploy.thresholds import choose_thresholds
+from dsr_deploy.train import learning_rate, resolve_precision
+from dsr_deploy.trained import build
+
+Forward = Callable[[SpikingNetwork, Tensor], Tensor]
+REFERENCE = "unrolled fp32"
+
+
+def train(
+    settings: config.Config, dataset: Dataset, forward: Forward, name: str
+) -> list[tuple[float, float]]:
+    """Train; return mean loss and accuracy of each epoch."""
+    torch.manual_seed(settings.seed)
+    network = build(settings, dataset.input, len(dataset.classes))
+    if settings.precision != "auto":
+        network.precision = settings.precision
+    optimizer = torch.optim.SGD(
+        network.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
+    )
+    curve = []
+    for epoch in range(settings.epochs):
+        started, sums = time.monotonic(), torch.zeros(3)
+        stream = batches(
+            dataset.train, dataset.input, settings.batch_size,
+            augment=True, seed=settings.seed, epoch=epoch, shuffle=True,
+        )  # fmt: skip
+        for index, (payloads, labels) in enumerate(stream):
+            pixels = payloads.float() * dataset.input.step
+            if epoch == index == 0:
+                choose_thresholds(network, pixels)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, epoch + index / len(stream))
+            outputs = forward(network, pixels)
+            loss = F.cross_entropy(outputs, labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            network.clamp_thresholds()
+            correct = (outputs.argmax(1) == labels).sum().item()
+            sums += torch.tensor([loss.item() * len(labels), correct, len(labels)])
+        loss_sum, correct, count = sums.tolist()
+        curve.append((loss_sum / count, correct / count))
+        print(
+            f"{name}: epoch {epoch + 1}  loss {curve[-1][0]:.4f}  accuracy {curve[-1][1]:.2%}  "
+            f"{time.monotonic() - started:.0f} s",
+            file=sys.stderr,
+        )
+    return curve
+
+
+def subset(dataset: Dataset, count: int) -> Dataset:
+    """Return the data set with ``count`` training samples, evenly spread."""
+    split = dataset.train
+    assert isinstance(split, TensorSplit), "images of up to 64 pixels a side"
+    chosen = torch.linspace(0, len(split) - 1, min(count, len(split))).long()
+    fewer = dataclasses.replace(split, pixels=split.pixels[chosen], labels=split.labels[chosen])
+    return dataclasses.replace(dataset, train=fewer)
+
+
+def main() -> None:
+    """Train three times, print the curves, and as the last line everything as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--arch", default="resnet20")
+    parser.add_argument("--neuron", choices=["if", "lif"], default="if")
+    parser.add_argument("--timesteps", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--train", type=int, default=5000, help="training samples")
+    options = parser.parse_args()
+    settings = config.resolve(
+        dataset="imagefolder", data_dir=str(options.directory), arch=options.arch,
+        neuron=options.neuron, timesteps=options.timesteps, epochs=options.epochs,
+    )  # fmt: skip
+    dataset = subset(
+        load("imagefolder", options.directory, timesteps=options.timesteps), options.train
+    )
+    default = resolve_precision("auto", torch.device("cpu"))
+    engines: dict[str, tuple[config.PrecisionName, Forward]] = {
+        REFERENCE: ("fp32", lambda network, pixels: unrolled_forward(network, pixels)[0]),
+        "ours fp32": ("fp32", lambda network, pixels: network(pixels)),  # type: ignore[no-any-return]
+        f"ours {default}, the default": (default, lambda network, pixels: network(pixels)),  # type: ignore[no-any-return]
+    }
+    curves = {
+        name: train(dataclasses.replace(settings, precision=precision), dataset, forward, name)
+        for name, (precision, forward) in engines.items()
+    }
+    table = Table(title=f"{options.arch}, {options.neuron}, T = {options.timesteps}")
+    table.add_column("epoch", justify="right")
+    for name in curves:
+        table.add_column(f"{name}: loss, accuracy", justify="right")
+    for epoch, points in enumerate(zip(*curves.values(), strict=True), start=1):
+        table.add_row(str(epoch), *(f"{loss:.4f}  {accuracy:.2%}" for loss, accuracy in points))
+    Console().print(table)
+    print(json.dumps({"settings": dataclasses.asdict(settings), "curves": curves}))
+
+
+if __name__ == "__main__":
+    main()
