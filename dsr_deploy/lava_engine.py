@@ -209,6 +209,7 @@ def _run_runner(python: Path, files: list[Path], time_limit: float) -> None:
         "-m",
         RUNNER,
         *map(str, files),
+        "--end-with-stdin",
     ]
     # Each of Lava's many processes would else start a pool of BLAS threads.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -231,7 +232,7 @@ def _wait(
     runner = subprocess.Popen(
         command,
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # closes when this process ends, however it does
         stdout=subprocess.DEVNULL,
         stderr=messages,
         start_new_session=True,
@@ -244,4 +245,4 @@ def _wait(
         # Whatever ended the runner, Lava's processes may still be waiting in its group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(runner.pid, signal.SIGKILL)
-        runner.wait()
+        runner.communicate()

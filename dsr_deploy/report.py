@@ -109,7 +109,12 @@ def _exported(run: RunDirectory) -> dict[str, Any] | None:
     if not path.exists():
         return None
     manifest = _read(path)
-    return {"bits": manifest.bits, **tables.layers(manifest.layers)._asdict()}
+    return {
+        "bits": manifest.bits,
+        "layers": tables.layers(manifest.layers),
+        "chip": manifest.chip,
+        "cores": tables.cores(manifest.chip),
+    }
 
 
 def _simulation(run: RunDirectory) -> dict[str, Any] | None:

@@ -115,7 +115,7 @@ def _process(entry: JsonObject) -> Process:
     elif kind == "Delay":
         made = Delay(_name(entry), entry.triple("shape"), entry.whole("steps"))
     elif kind in SYNAPTIC_TYPES:
-        made = _synapses(entry, cast(SynapticType, kind))
+        made = _synapses(entry, kind)
     else:
         known = ", ".join(("Source", "Spiking", "Delay", *SYNAPTIC_TYPES))
         raise NetworkError(f"{entry.where}: process '{kind}'; known are {known}")

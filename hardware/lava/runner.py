@@ -11,7 +11,9 @@ import argparse
 import hashlib
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -51,7 +53,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("plan", type=Path, help="its processes (.json)")
     parser.add_argument("payloads", type=Path, help=".npz with int8 'payloads' (N, [T,] C, H, W)")
     parser.add_argument("out", type=Path, help=".npz to write: 'spikes_<i>' of population i")
+    parser.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="when standard input closes, end with all processes of the group",
+    )
     options = parser.parse_args(arguments)
+    if options.end_with_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         data = options.network.read_bytes()
         network = network_file.from_bytes(data, str(options.network))
@@ -137,6 +146,14 @@ def _check(workers: list[Any]) -> None:
         raise LavaProcessError("\n".join([reason, *failures]))
     codes = sorted({worker.exitcode for worker in workers if not worker.is_alive()})
     raise LavaProcessError(f"a process ended before the run was over, exit codes {codes}")
+
+
+def _end_with_stdin() -> None:
+    """End the group once the program that started it is gone, however that came."""
+    # Not sys.stdin: a thread that waits in it makes the interpreter's own end fail.
+    while os.read(0, 1):
+        pass
+    os.killpg(0, signal.SIGKILL)
 
 
 def _end(code: int) -> None:

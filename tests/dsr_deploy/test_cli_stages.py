@@ -46,6 +46,7 @@ def test_every_stage_reads_what_the_one_before_wrote(
         "quantized-4/row.json",
         "quantized-4/predictions.json",
         "export/loihi/network.safetensors",
+        "export/loihi/lava.json",
         "export/loihi/manifest.json",
         "reports/simulate.json",
         "reports/sparsity.csv",

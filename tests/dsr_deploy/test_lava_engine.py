@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -281,6 +286,42 @@ def test_the_time_limit_ends_the_run() -> None:
     build = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
     with pytest.raises(LavaError, match=r"^lava: not done after 0\.5 s; run fewer samples$"):
         lava_engine.run_lava(build.network(), build.payloads(200), time_limit=0.5)
+
+
+@needs_lava
+def test_lava_ends_when_the_program_that_started_it_is_killed(tmp_path: Path) -> None:
+    network = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
+    network_file.write(network.network(), tmp_path / "network")
+    np.save(tmp_path / "payloads.npy", network.payloads(5000))
+    script = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from dsr_deploy import lava_engine\n"
+        "from dsr_deploy.hardware import network_file\n"
+        "folder = Path(sys.argv[1])\n"
+        "network = network_file.read(folder / 'network')\n"
+        "lava_engine.run_lava(network, np.load(folder / 'payloads.npy'))\n"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    program = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment)
+    while program.poll() is None and len(runners(tmp_path)) < 5:
+        time.sleep(0.05)
+    assert program.poll() is None
+    program.kill()
+    program.wait()
+    while runners(tmp_path):
+        time.sleep(0.05)
+
+
+def runners(folder: Path) -> list[str]:
+    """Return the numbers of the runner's processes whose files lie in ``folder``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if lava_engine.RUNNER in words and any(str(folder) in word for word in words):
+                found.append(process.name)
+    return found
 
 
 @needs_lava
