@@ -45,7 +45,7 @@ def start(
     )
 
 
-def wait(process: subprocess.Popen[bytes], logs: Path, seconds: float = 120) -> Ended:
+def wait(process: subprocess.Popen[bytes], logs: Path, seconds: float = 300) -> Ended:
     """Wait for the end of a command line of several processes; it must come within ``seconds``."""
     try:
         code = process.wait(seconds)

@@ -3,16 +3,16 @@
 Order and augmentation of the samples, first weights and thresholds are the same; the sums of the
 gradients have another order, so their last bits differ: measured, up to 3e-5 of a tensor's norm
 after one step. Some steps later a first spike flips, as after any change of a last bit, and from
-there the curves part as far as those of two learning rates that differ in the seventh digit. The
-bound here, 1e-3 over three steps on all samples at once, lets a few spikes flip; a gradient or a
-BatchNorm that is not summed over the processes exceeds it more than tenfold.
+there the curves part as far as those of two learning rates that differ in the seventh digit.
+Three steps on all samples at a small learning rate stay within 1e-5. The bound, 1e-3, lets a few
+spikes flip; a sum over the processes that is missing, in the gradients or in either pass of
+BatchNorm, makes 0.12 or more.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import time
 from pathlib import Path
@@ -23,12 +23,15 @@ import numpy as np
 import pytest
 import sample_run
 import torch
+import torch.distributed as dist
 from PIL import Image
 from safetensors.torch import load_file
 
+from dsr_deploy import cli
+
 # All 1437 samples in one batch: 718 of them for the first process, 719 for the second.
 TRAINING = ("train", "--precision", "fp32", "-T", "4", "--seed", "5", "--batch-size", "1437")
-TRAINING += ("--epochs", "3")
+TRAINING += ("--epochs", "3", "--lr", "0.001")
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
@@ -57,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_train_what_one_trains(place: Path) -> None:
     for alone, together in zip(_metrics(place / "one"), _metrics(place / "two"), strict=True):
         for name in ("lr", "train_loss", "test_loss", "firing_rate"):
-            assert together[name] == pytest.approx(alone[name], rel=1e-3), name
+            assert together[name] == pytest.approx(alone[name], rel=1e-4), name
         assert together["train_accuracy"] == pytest.approx(alone["train_accuracy"], abs=2 / 1437)
     one, two = _latest(place / "one"), _latest(place / "two")
     assert one.keys() == two.keys()
@@ -116,13 +119,19 @@ def test_a_failure_of_all_is_told_once(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_wrong_option_is_told_once(tmp_path: Path) -> None:
-    line = ("train", "--lr", "-1", "--run", "run")
-    ended = launcher.run(*line, cwd=tmp_path, processes=2, logs=tmp_path / "logs")
-    assert ended.code == 1
-    assert [re.sub(r" \(process 1\)", "", text) for text in ended.errors] == [
-        "error: lr -1.0; it must be positive and finite"
-    ]
+def test_a_wrong_option_is_told_by_one_of_all(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True)  # as the launcher holds it
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "3"}
+    told["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    for rank in ("1", "0", "1", "2"):
+        monkeypatch.setenv("RANK", rank)
+        assert cli.run(["train", "--lr", "-1", "--run", "run"]) == 1
+    line = "error (process 1): lr -1.0; it must be positive and finite\n"
+    assert capsys.readouterr().err == 2 * line
 
 
 def test_a_failure_of_one_is_told_by_it_alone(tmp_path: Path) -> None:
