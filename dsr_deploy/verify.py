@@ -99,7 +99,8 @@ def verify(
 
     Parameters
     ----------
-    engines : None for all that can run here, Lava if it takes no more than two minutes
+    engines : None for all that can run here, Lava if it takes no more than two minutes; a single
+        one is compared with the reference
 
     Raises
     ------
@@ -111,10 +112,14 @@ def verify(
     for name in engines or ():
         if name not in ENGINES:
             raise UserError(f"engine {name!r}; known are {', '.join(ENGINES)}")
+    if engines is not None and set(engines) == {BASELINE}:
+        raise UserError(f"engine '{BASELINE}' alone; name one to compare with it")
     said = progress or Silent()
     network = load_exported(run)
     left_out = {} if engines is not None else _not_by_default(network, samples)
-    names = engines if engines is not None else [name for name in ENGINES if name not in left_out]
+    names = engines or [name for name in ENGINES if name not in left_out]
+    if len(set(names)) == 1:
+        names = (BASELINE, *names)
     payloads = test_payloads(run, network, samples, said)
     made = {name: engine(name, run) for name in names}
     return replace(compare(network, payloads, made, progress=said), left_out=left_out)
@@ -130,7 +135,7 @@ def _not_by_default(network: IntegerNetwork, samples: int) -> dict[str, str]:
     seconds = lava_engine.estimate_seconds(network, samples)
     if seconds > LAVA_SECONDS:
         return {
-            "lava": f"it would take about {seconds / 60:.0f} minutes; "
+            "lava": f"it would take about {seconds / 60:,.0f} minutes; "
             "`dsr-deploy verify --engines reference,lava --samples 1` runs it"
         }
     return {}
@@ -161,6 +166,10 @@ def compare(
     # Lava takes seconds to start: it gets all samples at once.
     size = len(payloads) if "lava" in names else BATCH
     starts = range(0, len(payloads), size)
+    if "lava" in names:
+        seconds = lava_engine.estimate_seconds(network, len(payloads))
+        if seconds > LAVA_SECONDS:
+            said.note(f"Lava takes about {seconds / 60:,.0f} minutes for these samples")
     with said.task("verifying", len(starts) * len(names)) as task:
         for start in starts:
             batch = payloads[start : start + size]

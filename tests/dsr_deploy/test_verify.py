@@ -11,9 +11,11 @@ import pytest
 import sample_run
 
 from dsr_deploy import cli, lava_engine, verify
+from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.run import Run
+from dsr_deploy.progress import Silent
 from dsr_deploy.run_directory import RunDirectory
 
 
@@ -95,6 +97,31 @@ def test_lava_is_among_the_engines_where_it_can_run(
     text = capsys.readouterr().out
     assert text.startswith("Simulated 20 test samples on integers alone, 3 timesteps each; Lava's")
     assert json.loads((run.reports / "simulate.json").read_text())["engine"] == "lava"
+
+
+def test_a_single_engine_is_compared_with_the_reference(run: RunDirectory) -> None:
+    found = verify.verify(run, ("event",), 3)
+    assert (found.baseline, list(found.differing)) == ("reference", ["event"])
+    message = "engine 'reference' alone; name one to compare with it"
+    with pytest.raises(UserError, match=f"^{message}$"):
+        verify.verify(run, ("reference",), 3)
+
+
+def test_a_long_run_in_lava_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Notes(Silent):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    said = Notes()
+    monkeypatch.setattr(lava_engine, "estimate_seconds", lambda network, samples: 70.0 * samples)
+    engines = {"reference": in_the_reference, "lava": in_the_reference}
+    verify.compare(sample_run.network(), sample_run.payloads()[:1], engines, progress=said)
+    assert said.notes == []
+    verify.compare(sample_run.network(), sample_run.payloads()[:6], engines, progress=said)
+    assert said.notes == ["Lava takes about 7 minutes for these samples"]
 
 
 def test_differences_are_counted_by_engine_and_layer_and_the_first_is_named() -> None:
