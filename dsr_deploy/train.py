@@ -143,6 +143,9 @@ class _Training:
         # Dropout's randomness follows from seed, epoch and rank, so a resume needs no random state.
         torch.manual_seed(hash((self.settings.seed, epoch, self.rank.rank)) & (2**63 - 1))
         loss, accuracy = self._train_epoch(epoch)
+        # A current that is not a number makes no spike, so the loss alone would not show it.
+        if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
+            raise self._diverged(f"weights are not finite after epoch {epoch + 1}")
         test_loss, test_accuracy, rates = evaluate(
             self.network, self.dataset, self.device, self.rank
         )
@@ -217,12 +220,13 @@ class _Training:
         self.optimizer.step()
         self.network.clamp_thresholds()
         if not math.isfinite(total.item()):
-            raise UserError(
-                f"the training loss is {total.item()}; lower --lr (it is {self.settings.lr}) or "
-                "raise --warmup-epochs"
-            )
+            raise self._diverged(f"the training loss is {total.item()}")
         correct = (outputs.argmax(1) == labels).sum()
         return torch.tensor([loss.item(), correct.item(), len(labels)], dtype=torch.float64)
+
+    def _diverged(self, found: str) -> UserError:
+        lr = self.settings.lr
+        return UserError(f"{found}; lower --lr (it is {lr}) or raise --warmup-epochs")
 
     def _report_silent(self, silent: set[str], steps: int) -> None:
         for name in sorted(set.intersection(*distributed.gather(silent))):
