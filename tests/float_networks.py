@@ -171,8 +171,6 @@ def _fill(population: PopulationModule, rng: np.random.Generator, odd: float) ->
 
     for weight in population.weights.values():
         scale = draw(np.ones(len(weight)), WEIGHT_SCALES)
-        weight.mul_(scale.reshape(-1, *[1] * (weight.ndim - 1)))
-        # torch's own initialisation does not follow the seed that hypothesis drew
         drawn = torch.from_numpy(rng.normal(0, (2 / weight[0].numel()) ** 0.5, weight.shape))
         weight.copy_(drawn * scale.reshape(-1, *[1] * (weight.ndim - 1)))
     population.height.copy_(draw(np.exp(rng.normal(0, 1, ())), HEIGHTS))

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import sample_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import integer_networks, payloads_for
@@ -19,8 +20,9 @@ from onnx import TensorProto, numpy_helper
 
 from dsr_deploy import onnx_engine
 from dsr_deploy.errors import UserError
+from dsr_deploy.export import export
 from dsr_deploy.export.onnx import to_onnx, write_onnx
-from dsr_deploy.hardware import reference
+from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.encoding import payload_table
 from dsr_deploy.hardware.network import (
     INPUT,
@@ -117,6 +119,16 @@ def test_a_network_that_could_overflow_is_refused_whatever_it_is_shown(payload: 
         "population 'out', channel 0: the membrane potential may reach 24904702, the 24-bit "
         "register holds -8388608 to 8388607; lower the population with fewer fractional bits"
     )
+
+
+@pytest.mark.parametrize("target", ["loihi", "onnx", "nir"])
+def test_a_network_that_could_overflow_is_not_exported(tmp_path: Path, target: str) -> None:
+    run = sample_run.write(tmp_path)
+    network_file.write(overflowing(), run.quantized(4) / "network.safetensors")
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    with pytest.raises(UserError, match=r"^population 'out', channel 0: .* may reach 24904702"):
+        export(run, target)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
 
 
 def test_payloads_beyond_the_inputs_range_are_covered_by_the_proof() -> None:
