@@ -186,7 +186,9 @@ def test_random_trained_networks_keep_their_spikes_through_quantization() -> Non
 def test_hundreds_of_integer_networks_agree() -> None:
     seen = fuzz_integer_networks(275)
     print(dict(seen))
-    assert min(seen["proven"], seen["refused"]) > 50
+    # Half are drawn to keep to their registers, most of the others do not: none of it is rare.
+    assert seen["proven"] > 100
+    assert seen["refused"] > 20
 
 
 @pytest.mark.slow
