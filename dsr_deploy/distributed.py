@@ -6,6 +6,7 @@ environment variables read here. Without them there is one process, and nothing 
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,9 @@ def process_group(device: torch.device) -> Iterator[Rank]:
                 "per GPU, or use --device cpu"
             )
         torch.cuda.set_device(local)
+    # Imported while there is a group, as the first optimizer does, its functions keep the group as
+    # the default of a parameter: the group's threads outlive it and may abort the process at exit.
+    importlib.import_module("torch.distributed.nn")
     # Sums of the epoch lie on the CPU even where the network is on a GPU.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)

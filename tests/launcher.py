@@ -28,7 +28,11 @@ class Ended:
 
 
 def start(
-    *arguments: str, cwd: Path, processes: int = 1, logs: Path | None = None
+    *arguments: str,
+    cwd: Path,
+    processes: int = 1,
+    logs: Path | None = None,
+    program: tuple[str, ...] = PROGRAM,
 ) -> subprocess.Popen[bytes]:
     """Start a command line; several processes write to files below ``logs``."""
     launcher: tuple[str, ...] = ()
@@ -37,7 +41,7 @@ def start(
         launcher += ("--nproc-per-node", str(processes), "--redirects", "3")
         launcher += ("--log-dir", str(logs), "--")
     return subprocess.Popen(
-        [*launcher, *PROGRAM, *arguments],
+        [*launcher, *program, *arguments],
         cwd=cwd,
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,24 @@ def test_the_curve_of_two_processes_is_as_near_as_that_of_a_changed_last_digit(
 
     # Both bound alike what the first flipped spike sets off, so a factor of three is wide enough.
     assert abs(loss("two") - loss("one")).max() < 3 * abs(loss("changed") - loss("one")).max()
+
+
+def test_no_thread_of_a_group_outlives_it(tmp_path: Path) -> None:
+    """One that does may abort its process at the exit."""
+    script = (
+        "import pathlib, torch\n"
+        "from dsr_deploy import distributed\n"
+        "names = lambda: [p.read_text() for p in pathlib.Path('/proc/self/task').glob('*/comm')]\n"
+        "with distributed.process_group(torch.device('cpu')):\n"
+        "    distributed.sum_over_ranks(torch.ones(1))\n"
+        "    torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)\n"
+        "    print(sum('gloo' in name for name in names()) > 0)\n"
+        "print(sum('gloo' in name for name in names()))\n"
+    )
+    logs = tmp_path / "logs"
+    program = (sys.executable, "-c", script)
+    process = launcher.start(cwd=tmp_path, processes=2, logs=logs, program=program)
+    assert launcher.wait(process, logs) == launcher.Ended(0, 2 * ("True\n0\n",), ("", ""))
 
 
 def test_a_failure_of_all_is_told_once(tmp_path: Path) -> None:
