@@ -153,10 +153,8 @@ def main() -> None:
     for timesteps, found in results.items():
         for name in engines:
             own = found[name]
-            ratios = [found[p]["seconds"] / own["seconds"] for p in ("DSRIFNode", "BPTT")]
-            found[name] |= dict(
-                zip(("times_faster_than_dsr", "times_faster_than_bptt"), ratios, strict=True)
-            )
+            ratios = [found[p]["seconds"] / own["seconds"] for p in PEERS]
+            own["times_as_fast_as"] = dict(zip(PEERS, ratios, strict=True))
             table.add_row(
                 str(timesteps), name, f"{own['seconds']:.2f}", *(f"{r:.2f}" for r in ratios),
                 f"{own['peak_mib']:.0f}",

@@ -36,6 +36,8 @@ def add_currents(
     signal: Signal,
     weight: Tensor | None,
     precision: Precision,
+    *,
+    fresh: bool = False,
 ) -> None:
     """Add what a connection delivers at every timestep to ``total``, in place.
 
@@ -43,7 +45,11 @@ def add_currents(
     ----------
     total : float32 (T, N, H, W, C), or (1, N, H, W, C) if all sources are constant
     weight : (C, C_in, K, K) or (C, C_in); None for a pool or an identity
+    fresh : ``total`` holds nothing yet, whatever stands in it
     """
+    floats = isinstance(signal, Spikes) and weight is not None and precision != "fixed16"
+    if fresh and not floats:
+        total.zero_()
     if isinstance(signal, Pixels):
         _add_pixels(total, spec, signal, weight)
     elif weight is None:
@@ -54,7 +60,8 @@ def add_currents(
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         scaled = (weight * signal.height).to(dtype)
         for part, sent in _chunks(total, signal, dtype):
-            part.add_(transmit(spec, sent, scaled))
+            made = transmit(spec, sent, scaled)
+            part.copy_(made) if fresh else part.add_(made)
 
 
 def transmit(spec: ConnectionSpec, sent: Tensor, weight: Tensor | None) -> Tensor:

@@ -171,11 +171,12 @@ class SpikingNetwork(nn.Module):
             or len(self._workspace) < size
         ):
             self._workspace = torch.empty(size, device=first.device)
-        total = self._workspace[:size].view(shape).zero_()
+        total = self._workspace[:size].view(shape)
         for index, (spec, signal) in enumerate(
             zip(population.spec.connections, sources, strict=True)
         ):
-            add_currents(total, spec, signal, population.weight(index), self.precision)
+            weight = population.weight(index)
+            add_currents(total, spec, signal, weight, self.precision, fresh=index == 0)
         return total
 
     def _spike(

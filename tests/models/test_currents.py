@@ -62,13 +62,16 @@ def test_currents_are_those_of_a_convolution_per_timestep(name: str, precision: 
     weight = torch.randn(shapes[spec.kind]) if spec.kind in shapes else None
     channels, height, width = spec.output_shape((9, 8, 8))
     before = torch.randn(TIMESTEPS, 3, height, width, channels)
-    total = before.clone()
+    total, fresh = before.clone(), torch.full_like(before, torch.nan)
     add_currents(total, spec, train, weight, precision)
+    add_currents(fresh, spec, train, weight, precision, fresh=True)
     unpacked = dynamics.unpack(train.packed, TIMESTEPS)
     for t in range(TIMESTEPS):
         sent = 0.7 * unpacked[t].permute(0, 3, 1, 2)
         wanted = expected(spec, sent, weight).permute(0, 2, 3, 1)
         error = (total[t] - before[t] - wanted).abs().max() / wanted.abs().max()
+        assert error < ERRORS[precision]
+        error = (fresh[t] - wanted).abs().max() / wanted.abs().max()
         assert error < ERRORS[precision]
 
 
