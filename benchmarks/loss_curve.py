@@ -1,11 +1,11 @@
 """The loss curve of training, beside that of the same network unrolled in time with autograd.
 
-Same seed, initial weights, thresholds, data and order. Three trainings: the unrolled reference of
-the tests in float32, ours in float32, and ours in the precision that is the default here. A
-spiking network is chaotic in its rounding (see docs/training.md), so the curves part after some
-steps; how far apart two of ours are tells what that noise is.
+For each seed the same initial weights, thresholds, data and order: the unrolled reference of the
+tests in float32, and ours in the precision that is the default here. A spiking network is chaotic in
+its rounding (see docs/training.md), so two curves of one seed part after some steps like two of
+different seeds; what counts is whether their means over seeds differ by more than their errors.
 
-    python benchmarks/loss_curve.py DIR [--neuron if] [--epochs 3] [--train 5000]
+    python benchmarks/loss_curve.py DIR [--neuron if] [--epochs 3] [--train 1500] [--seeds 3]
 
 DIR holds images as ``--dataset imagefolder`` takes them.
 """
@@ -38,7 +38,6 @@ from dsr_deploy.train import learning_rate, resolve_precision
 from dsr_deploy.trained import build
 
 Forward = Callable[[SpikingNetwork, Tensor], Tensor]
-REFERENCE = "unrolled fp32"
 
 
 def train(
@@ -93,14 +92,15 @@ def subset(dataset: Dataset, count: int) -> Dataset:
 
 
 def main() -> None:
-    """Train three times, print the curves, and as the last line everything as JSON."""
+    """Train with each seed, print the curves, and as the last line everything as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--arch", default="resnet20")
     parser.add_argument("--neuron", choices=["if", "lif"], default="if")
     parser.add_argument("--timesteps", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--train", type=int, default=5000, help="training samples")
+    parser.add_argument("--train", type=int, default=1500, help="training samples")
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     settings = config.resolve(
         dataset="imagefolder", data_dir=str(options.directory), arch=options.arch,
@@ -111,22 +111,40 @@ def main() -> None:
     )
     default = resolve_precision("auto", torch.device("cpu"))
     engines: dict[str, tuple[config.PrecisionName, Forward]] = {
-        REFERENCE: ("fp32", lambda network, pixels: unrolled_forward(network, pixels)[0]),
-        "ours fp32": ("fp32", lambda network, pixels: network(pixels)),  # type: ignore[no-any-return]
-        f"ours {default}, the default": (default, lambda network, pixels: network(pixels)),  # type: ignore[no-any-return]
+        "unrolled fp32": ("fp32", lambda network, pixels: unrolled_forward(network, pixels)[0]),
+        f"ours {default}": (default, lambda network, pixels: network(pixels)),
     }
-    curves = {
-        name: train(dataclasses.replace(settings, precision=precision), dataset, forward, name)
-        for name, (precision, forward) in engines.items()
-    }
-    table = Table(title=f"{options.arch}, {options.neuron}, T = {options.timesteps}")
-    table.add_column("epoch", justify="right")
-    for name in curves:
-        table.add_column(f"{name}: loss, accuracy", justify="right")
-    for epoch, points in enumerate(zip(*curves.values(), strict=True), start=1):
-        table.add_row(str(epoch), *(f"{loss:.4f}  {accuracy:.2%}" for loss, accuracy in points))
+    curves: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in engines}
+    for seed in range(options.seeds):
+        for name, (precision, forward) in engines.items():
+            chosen = dataclasses.replace(settings, precision=precision, seed=seed)
+            curves[name].append(train(chosen, dataset, forward, f"{name}, seed {seed}"))
+    # (seeds, epochs, loss and accuracy)
+    points = {name: torch.tensor(found, dtype=torch.float64) for name, found in curves.items()}
+    table = Table(
+        title=f"{options.arch}, {options.neuron}, T = {options.timesteps}: loss, accuracy"
+    )
+    for title in ("epoch", *points):
+        table.add_column(title, justify="right")
+    for epoch in range(options.epochs):
+        cells = []
+        for found in points.values():
+            mean, error = found[:, epoch].mean(0), found[:, epoch].std(0) / len(found) ** 0.5
+            cells.append(f"{mean[0]:.3f} ± {error[0]:.3f}, {mean[1]:.1%} ± {error[1]:.1%}")
+        table.add_row(str(epoch + 1), *cells)
     Console().print(table)
-    print(json.dumps({"settings": dataclasses.asdict(settings), "curves": curves}))
+    last = [found[:, -1, 0] for found in points.values()]
+    differences = last[1] - last[0]
+    result = {
+        "settings": dataclasses.asdict(settings) | {"data_dir": None},
+        "curves": curves,
+        "last_loss_ours_minus_unrolled": differences.tolist(),
+        "mean_and_error": [
+            differences.mean().item(),
+            differences.std().item() / len(differences) ** 0.5,
+        ],
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
