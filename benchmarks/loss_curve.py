@@ -1,7 +1,7 @@
 """The loss curve of training, beside that of the same network unrolled in time with autograd.
 
 For each seed the same initial weights, thresholds, data and order: the unrolled reference of the
-tests in float32, and ours in the precision that is the default here. A spiking network is chaotic in
+tests in float32, and ours in our default precision. A spiking network is chaotic in
 its rounding (see docs/training.md), so two curves of one seed part after some steps like two of
 different seeds; what counts is whether their means over seeds differ by more than their errors.
 
