@@ -25,7 +25,7 @@ from dsr_deploy.quantized_network import QuantizedNetwork
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.scale import Granularity
 from dsr_deploy.torch_engine import TorchEngine
-from dsr_deploy.train import evaluate, resolve_device
+from dsr_deploy.train import evaluate, resolve_device, resolve_precision
 from dsr_deploy.trained import Trained, load_data, load_trained
 
 EVALUATION_BATCH = 128
@@ -149,6 +149,7 @@ def _quantize(
     progress: Progress,
 ) -> tuple[IntegerNetwork, Row, NDArray[np.int64]]:
     network = trained.network
+    network.precision = resolve_precision("auto", device)
     labels = dataset.test.labels.numpy()
     dataset = dataclasses.replace(dataset, input=trained.input)
     _, float_accuracy, _ = evaluate(network.to(device), dataset, device)
