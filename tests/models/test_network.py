@@ -25,6 +25,7 @@ from dsr_deploy.models.topology import (
 
 IF = Neuron("if", 5, 0.5, 0.01)
 LIF = Neuron("lif", 5, 0.5, 0.001, dt=0.1)
+LIF_LONG = Neuron("lif", 20, 0.3, 0.0005, dt=0.05)  # its last timestep weighs 2.6 times its first
 NEURONS = pytest.mark.parametrize("neuron", [IF, LIF], ids=["if", "lif"])
 
 
@@ -102,7 +103,7 @@ def test_frames_in_time_give_the_unrolled_gradients(neuron: Neuron) -> None:
         assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-6), key
 
 
-@NEURONS
+@pytest.mark.parametrize("neuron", [IF, LIF, LIF_LONG], ids=["if", "lif", "lif, T = 20"])
 def test_gradients_through_batchnorm_and_a_residual_block(neuron: Neuron) -> None:
     torch.manual_seed(0)
     net = topology("resnet-tiny", (3, 12, 12), 10)
