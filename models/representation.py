@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dsr_deploy.models.batchnorm import TimeBatchNorm, column, norm_gradients
-from dsr_deploy.models.currents import Precision
+from dsr_deploy.models.currents import Precision, product_dtype
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.models.signals import Signal, Spikes
 from dsr_deploy.models.topology import ConnectionSpec
@@ -172,7 +172,7 @@ def _convolution_backward(
     which: int,
 ) -> Tensor:
     """Return a convolution's gradient to what was sent (which = 0) or to its weight (1)."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = product_dtype(precision, grad.device)
     gradients = torch.ops.aten.convolution_backward(
         grad.to(dtype), sent.to(dtype), weight.to(dtype), None, [spec.stride] * 2,
         [spec.padding] * 2, [1, 1], False, [0, 0], 1, (which == 0, which == 1, False),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from dsr_deploy.models import dynamics, int8_convolution
-from dsr_deploy.models.currents import Precision, add_currents, fixed16_planes
+from dsr_deploy.models.currents import Precision, add_currents, fixed16_planes, product_dtype
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.models.signals import Pixels, Spikes
 from dsr_deploy.models.topology import ConnectionSpec
@@ -73,6 +75,36 @@ def test_currents_are_those_of_a_convolution_per_timestep(name: str, precision: 
         assert error < ERRORS[precision]
         error = (fresh[t] - wanted).abs().max() / wanted.abs().max()
         assert error < ERRORS[precision]
+
+
+def test_weights_in_bfloat16_are_only_rounded_where_its_products_are_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    torch.manual_seed(0)
+    spec, train = CONNECTIONS["conv"], spikes((3, 8, 8, 9))
+    train = replace(train, height=torch.tensor(1.0))
+    weight = torch.randn(6, 9, 3, 3)
+    rounded, plain = torch.zeros(2, TIMESTEPS, 3, 8, 8, 6)
+    add_currents(rounded, spec, train, weight, "bf16")
+    add_currents(plain, spec, train, weight.bfloat16().float(), "fp32")
+    assert torch.equal(rounded, plain)
+
+
+@pytest.mark.parametrize(
+    ("device", "able", "dtype"),
+    [
+        ("cpu", {"avx512_bf16": True}, torch.float32),
+        ("cpu", {"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ("cuda", {}, torch.bfloat16),
+    ],
+)
+def test_bfloat16_is_multiplied_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, device: str, able: dict[str, bool], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert product_dtype("bf16", torch.device(device)) == dtype
+    assert product_dtype("fp32", torch.device(device)) == torch.float32
 
 
 def test_a_constant_image_beside_spikes_is_added_at_every_timestep() -> None:
