@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, cast
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsr_deploy.models import dynamics
+from dsr_deploy.models.float_convolution import FloatConvolution
 from dsr_deploy.models.int8_convolution import Int8Convolution
 from dsr_deploy.models.signals import Pixels, Signal, Spikes
 from dsr_deploy.models.topology import ConnectionSpec
@@ -24,7 +25,7 @@ largest: more than in float32, much less than in bfloat16, and the same in any o
 ``bf16``: weights rounded to bfloat16, sums in float32; see :func:`product_dtype`.
 """
 
-CHUNK_BYTES: Final = {"cpu": 16 << 20, "cuda": 1 << 30}
+CHUNK_BYTES: Final = {"cpu": 8 << 20, "cuda": 1 << 30}
 """Spikes and currents in flight at once. On a CPU larger blocks would come fresh from the
 system each time, which costs as much as the convolution."""
 
@@ -49,24 +50,15 @@ def add_currents(
     weight : (C, C_in, K, K) or (C, C_in); None for a pool or an identity
     fresh : ``total`` holds nothing yet, whatever stands in it
     """
-    floats = isinstance(signal, Spikes) and weight is not None and precision != "fixed16"
-    if fresh and not floats:
+    if isinstance(signal, Spikes) and weight is not None:
+        _add_weighted(total, spec, signal, weight, precision, fresh)
+        return
+    if fresh:
         total.zero_()
     if isinstance(signal, Pixels):
         _add_pixels(total, spec, signal, weight)
-    elif weight is None:
-        _add_unweighted(total, spec, signal)
-    elif precision == "fixed16":
-        _add_fixed16(total, spec, signal, weight)
     else:
-        dtype = product_dtype(precision, total.device)
-        scaled = weight * signal.height
-        if precision == "bf16":
-            scaled = scaled.bfloat16()
-        scaled = scaled.to(dtype)
-        for part, sent in _chunks(total, signal, dtype):
-            made = transmit(spec, sent, scaled)
-            part.copy_(made) if fresh else part.add_(made)
+        _add_unweighted(total, spec, signal)
 
 
 def product_dtype(precision: Precision, device: torch.device) -> torch.dtype:
@@ -128,21 +120,37 @@ def _add_unweighted(total: Tensor, spec: ConnectionSpec, spikes: Spikes) -> None
         part.add_(transmit(spec, sent, None) * spikes.height)
 
 
-def _add_fixed16(total: Tensor, spec: ConnectionSpec, spikes: Spikes, weight: Tensor) -> None:
-    high, low, unit = fixed16_planes(weight)
-    scale = unit * spikes.height
+def _add_weighted(
+    total: Tensor,
+    spec: ConnectionSpec,
+    spikes: Spikes,
+    weight: Tensor,
+    precision: Precision,
+    fresh: bool,
+) -> None:
     if spec.kind == "linear":
-        high, low = high[:, :, None, None], low[:, :, None, None]
+        weight = weight[:, :, None, None]
     stride, padding = (spec.stride, spec.stride), (spec.padding, spec.padding)
-    planes = [
-        Int8Convolution(plane, factor, stride, padding)
-        for plane, factor in ((high, scale * HIGH), (low, scale))
-    ]
-    for part, sent in _chunks(total, spikes, torch.uint8):
+    parts: Sequence[Int8Convolution | FloatConvolution]
+    if precision == "fixed16":
+        dtype = torch.uint8
+        high, low, unit = fixed16_planes(weight)
+        scale = unit * spikes.height
+        parts = [
+            Int8Convolution(high, scale * HIGH, stride, padding),
+            Int8Convolution(low, scale, stride, padding),
+        ]
+    else:
+        dtype = product_dtype(precision, total.device)
+        scaled = weight * spikes.height
+        if precision == "bf16":
+            scaled = scaled.bfloat16()
+        parts = [FloatConvolution(scaled.to(dtype), stride, padding)]
+    for block, sent in _chunks(total, spikes, dtype):
         if spec.kind == "linear":
             sent = sent.flatten(1)[:, :, None, None]
-        for plane in planes:
-            plane.add_to(part, sent)
+        for index, part in enumerate(parts):
+            part.add_to(block, sent, fresh=fresh and index == 0)
 
 
 def chunks(

@@ -38,14 +38,17 @@ class Int8Convolution:
         self._geometry = (list(stride), list(padding), [1, 1], groups)
         self._weight = torch.ops.onednn.qconv_prepack(weight, scale, 1.0, 0, *self._geometry, None)
 
-    def add_to(self, total: Tensor, spikes: Tensor) -> None:
+    def add_to(self, total: Tensor, spikes: Tensor, *, fresh: bool = False) -> None:
         """Add the scaled sums to ``total``, in place.
 
         Parameters
         ----------
         total : float32 (N, C_out, H', W'), channels last in memory
         spikes : uint8 (N, C_in, H, W), channels last in memory
+        fresh : ``total`` holds nothing yet, whatever stands in it
         """
+        if fresh:
+            total.zero_()
         made = torch.ops.onednn.qconv2d_pointwise.binary(
             spikes, 1.0, 0, self._weight, self._scale, self._zero, total, None, *self._geometry,
             1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "none", [], "",
