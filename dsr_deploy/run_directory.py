@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsr_deploy import files
 from dsr_deploy.errors import UserError
 
 RUNS = Path("runs")
@@ -61,6 +64,32 @@ class RunDirectory:
     def export(self, target: str) -> Path:
         return self.path / "export" / target
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Train as the only process that does; the lock ends with the process, however that ends.
+
+        Raises
+        ------
+        UserError
+            If another process trains here, or the directory cannot be written.
+        """
+        from filelock import FileLock, Timeout  # every command would wait for it
+
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{self.path}: another process trains here now; let it end, or name another "
+                "directory with --run DIR"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
     def quantized_bits(self, bits: int | None) -> int:
         """Return ``bits`` if that width was quantized, or the newest width if None.
 
@@ -99,11 +128,8 @@ def create(path: Path | None, name: str) -> RunDirectory:
             f"{path}: holds a run already; continue it with --resume, or name another directory"
         )
     if path is None:
-        path = next(p for p in _numbered(RUNS / name) if not p.exists())
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be made ({error.strerror})") from None
+        return RunDirectory(_make_first(_numbered(RUNS / name)))
+    files.make_folder(path)
     if not os.access(path, os.W_OK):
         raise UserError(f"{path}: cannot be written (Permission denied)")
     return RunDirectory(path)
@@ -134,6 +160,19 @@ def find(path: Path | None) -> RunDirectory:
         where = f"{run.path}: no run here" if path is not None else "no run in this directory yet"
         raise UserError(f"{where}; run `dsr-deploy train` first, or name a run with --run DIR")
     return RunDirectory(run.path.resolve()) if path is None else run
+
+
+def _make_first(paths: Iterable[Path]) -> Path:
+    """Make the first folder of ``paths`` that is not there, and nobody else makes meanwhile."""
+    for path in paths:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"{path}: cannot be made ({error.strerror})") from None
+        return path
+    raise AssertionError("no path is free")
 
 
 def _numbered(path: Path) -> itertools.chain[Path]:

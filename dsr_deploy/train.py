@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -104,6 +105,10 @@ class _Training:
         self.best = -1.0
 
     def execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Epoch:
+        with self.run.lock() if self.rank.first else contextlib.nullcontext():
+            return self._execute(resume, on_begin)
+
+    def _execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Epoch:
         if self.rank.first:
             self._remove_leftovers()
         if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import sample_run
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from dsr_deploy import cli, config, terminal
+from dsr_deploy import cli, config, run_directory, terminal
 
 HEAVY = ("torch", "numpy", "numba", "matplotlib", "rich", "sklearn", "spikingjelly")
 
@@ -270,6 +271,27 @@ def test_resume_refuses_other_settings(here: Path, capsys: pytest.CaptureFixture
         "error: run: the run was started with epochs 15, not 30; leave the option out to continue "
         "it, or train anew without --resume\n"
     )
+
+
+def test_a_run_has_one_training_at_a_time(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = sample_run.write(here / "run")
+    before = _left(here)
+    with run.lock():
+        assert cli.run(["train", "--run", "run", "--resume"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: run: another process trains here now; let it end, or name another directory with "
+        "--run DIR"
+    )
+    assert _left(here) - before == {"run/.lock"}
+    with run.lock():  # it was given back
+        pass
+
+
+def test_trainings_that_start_together_get_a_directory_each(here: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        runs = list(pool.map(lambda _: run_directory.create(None, "name"), range(64)))
+    assert len({run.path for run in runs}) == 64
+    assert all(run.path.is_dir() for run in runs)
 
 
 def test_a_run_stopped_in_its_first_epoch_is_to_be_resumed(
