@@ -6,23 +6,32 @@ Order of the data, augmentation, dropout and learning rate follow from the seed 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from dsr_deploy.config import Config
 from dsr_deploy.errors import UserError
 from dsr_deploy.files import write_bytes
+
+IDENTITY: Final = (
+    "dataset", "image_size", "arch", "neuron", "timesteps", "alpha", "tau", "dt",
+    "v_threshold_min", "optimizer",
+)  # fmt: skip
+"""The settings without which weights mean nothing, or another network."""
 
 
 def save(
     path: Path,
     network: torch.nn.Module,
+    settings: Config,
     optimizer: torch.optim.Optimizer | None,
     about: Mapping[str, Any],
 ) -> None:
@@ -30,6 +39,7 @@ def save(
 
     Parameters
     ----------
+    settings : of the run that it belongs to
     optimizer : None for a checkpoint that is only loaded for use
     about : JSON values to read again with :func:`load`
     """
@@ -38,13 +48,22 @@ def save(
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_bytes(path, safetensors.torch.save(whole, {"about": json.dumps(dict(about))}))
+    noted = dict(about) | {"config": dataclasses.asdict(settings)}
+    write_bytes(path, safetensors.torch.save(whole, {"about": json.dumps(noted)}))
 
 
 def load(
-    path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer | None = None
+    path: Path,
+    network: torch.nn.Module,
+    settings: Config,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> dict[str, Any]:
     """Read a checkpoint into ``network`` and ``optimizer``; return what was noted with it.
+
+    Parameters
+    ----------
+    settings : of the run that it must belong to
+    optimizer : for a checkpoint that was saved with one
 
     Raises
     ------
@@ -54,25 +73,40 @@ def load(
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["about"])
+            own_settings = about["config"]
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: not there; run `dsr-deploy train` first") from None
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: not a whole checkpoint ({error}); train again") from None
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a whole checkpoint ({error}); train again, in another directory"
+        ) from None
+    for name in IDENTITY:
+        found, wanted = own_settings.get(name), getattr(settings, name)
+        if found != wanted:
+            raise UserError(
+                f"{path}: of a run with {name} {found}, config.json says {wanted}; they do not "
+                "belong together"
+            )
     model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     own = network.state_dict()
     shapes = {name: tuple(value.shape) for name, value in own.items()}
-    found = {name: tuple(value.shape) for name, value in model.items()}
-    for name in sorted(shapes.keys() | found.keys()):
-        if shapes.get(name) != found.get(name):
+    held = {name: tuple(value.shape) for name, value in model.items()}
+    for name in sorted(shapes.keys() | held.keys()):
+        if shapes.get(name) != held.get(name):
             raise UserError(
-                f"{path}: tensor '{name}' has shape {found.get(name, 'none')}, the network that "
+                f"{path}: tensor '{name}' has shape {held.get(name, 'none')}, the network that "
                 f"config.json describes needs {shapes.get(name, 'none')}; they "
                 "do not belong together"
             )
-    network.load_state_dict(model)
     if optimizer is not None:
+        if not any(name.startswith("optimizer.") for name in tensors):
+            raise UserError(
+                f"{path}: it holds no state of the optimizer, so no training goes on from it; "
+                "train again, in another directory"
+            )
         _load_optimizer(optimizer, tensors)
+    network.load_state_dict(model)
     return dict(about)
 
 

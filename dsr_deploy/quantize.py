@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsr_deploy import files
+from dsr_deploy import files, provenance
 from dsr_deploy.data import Dataset, batches
 from dsr_deploy.errors import UserError
 from dsr_deploy.fold import fold
@@ -25,10 +25,8 @@ from dsr_deploy.quantized_network import QuantizedNetwork
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.scale import Granularity
 from dsr_deploy.torch_engine import TorchEngine
-from dsr_deploy.train import evaluate, resolve_device, resolve_precision
-from dsr_deploy.trained import Trained, load_data, load_trained
-
-EVALUATION_BATCH = 128
+from dsr_deploy.train import EVALUATION_BATCH, evaluate, resolve_device, resolve_precision
+from dsr_deploy.trained import Trained, load_same_data, load_trained
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,8 @@ def quantize(
     said = progress or Silent()
     device = resolve_device(settings.device)
     trained = load_trained(run)
-    dataset = load_matching_data(trained, said)
+    made_from = provenance.digest(run.best_checkpoint)
+    dataset = load_same_data(trained.description, said)
     try:
         network, row, predictions = _quantize(trained, dataset, settings, device, said)
     except NetworkError as error:
@@ -113,32 +112,8 @@ def quantize(
     files.write_bytes(folder / "network.safetensors", network_file.to_bytes(network))
     files.write_json(folder / "config.json", dataclasses.asdict(settings))
     files.write_json(folder / "predictions.json", predictions.tolist())
-    files.write_json(folder / "row.json", dataclasses.asdict(row))
+    files.write_json(folder / "row.json", dataclasses.asdict(row) | {provenance.KEY: made_from})
     return row
-
-
-def load_matching_data(trained: Trained, progress: Progress) -> Dataset:
-    """Load the data set of a trained network, and make sure that it still fits.
-
-    Raises
-    ------
-    UserError
-        If its classes or images are others than the network was trained on.
-    """
-    dataset = load_data(trained.config, progress)
-    if dataset.classes != trained.classes:
-        raise UserError(
-            f"data set '{dataset.name}' has {len(dataset.classes)} classes "
-            f"({', '.join(dataset.classes[:5])}, …), the network was trained on "
-            f"{len(trained.classes)} ({', '.join(trained.classes[:5])}, …); restore the data or "
-            "train again"
-        )
-    if dataset.input.shape != trained.input.shape or dataset.input.framed != trained.input.framed:
-        raise UserError(
-            f"data set '{dataset.name}' has images of shape {dataset.input.shape}, the network "
-            f"takes {trained.input.shape}; restore the data or train again"
-        )
-    return dataset
 
 
 def _quantize(
@@ -148,16 +123,16 @@ def _quantize(
     device: torch.device,
     progress: Progress,
 ) -> tuple[IntegerNetwork, Row, NDArray[np.int64]]:
-    network = trained.network
+    network, about = trained.network, trained.description
     network.precision = resolve_precision("auto", device)
     labels = dataset.test.labels.numpy()
-    dataset = dataclasses.replace(dataset, input=trained.input)
-    _, float_accuracy, _ = evaluate(network.to(device), dataset, device)
+    batch_size = settings.batch_size or trained.config.batch_size
+    _, float_accuracy, _ = evaluate(network.to(device), dataset, device, batch_size)
     network.cpu()
     model = QuantizedNetwork(
-        fold(network, trained.input.step),
+        fold(network, about.input.step),
         network.neuron,
-        trained.input,
+        about.input,
         settings.bits,
         settings.granularity,
         wide_ends=settings.wide_ends,
@@ -165,7 +140,7 @@ def _quantize(
 
     def freeze() -> IntegerNetwork:
         name = f"{trained.config.dataset}-{trained.config.arch}"
-        frozen = copy.deepcopy(model).cpu().freeze(name, network.shapes, trained.classes)
+        frozen = copy.deepcopy(model).cpu().freeze(name, network.shapes, about.classes)
         bounds.check(frozen)
         return frozen
 
@@ -173,7 +148,9 @@ def _quantize(
         return float((predictions == labels).mean())
 
     before = freeze()
-    predictions, counts = predict(before, dataset, device, progress, "testing before fine-tuning")
+    predictions, counts = predict(
+        before, dataset, device, batch_size, progress, "testing before fine-tuning"
+    )
     post_training = accuracy(predictions)
     epochs = settings.epochs
     if epochs is None:
@@ -182,7 +159,7 @@ def _quantize(
     if epochs:
         _fine_tune(model, dataset, settings, epochs, trained, device, progress)
         frozen = freeze()
-        predictions, counts = predict(frozen, dataset, device, progress, "testing")
+        predictions, counts = predict(frozen, dataset, device, batch_size, progress, "testing")
     moments = len(labels) * frozen.timesteps
     row = Row(
         neuron=trained.config.neuron,
@@ -249,7 +226,12 @@ def _count_where(counts: dict[str, Tensor], spikes: int) -> dict[str, int]:
 
 
 def predict(
-    network: IntegerNetwork, dataset: Dataset, device: torch.device, progress: Progress, text: str
+    network: IntegerNetwork,
+    dataset: Dataset,
+    device: torch.device,
+    batch_size: int,
+    progress: Progress,
+    text: str,
 ) -> tuple[NDArray[np.int64], dict[str, Tensor]]:
     """Return the predictions of the integer network over the test set, by the torch engine, (N,).
 
@@ -259,7 +241,7 @@ def predict(
     stream = batches(
         dataset.test,
         network.input,
-        EVALUATION_BATCH,
+        min(EVALUATION_BATCH, batch_size),
         augment=False,
         seed=0,
         epoch=0,

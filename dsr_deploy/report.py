@@ -12,7 +12,7 @@ import jinja2
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dsr_deploy import config, files, tables
+from dsr_deploy import config, files, provenance, tables
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
 from dsr_deploy.run_directory import RunDirectory
@@ -58,6 +58,7 @@ def _values(run: RunDirectory) -> dict[str, Any]:
         "versions": about["versions"],
         "command": about["command"],
         "training": _training(run),
+        "stale": {place: str(line) for place, line in provenance.stale(run).items()},
         "quantization": _quantization(run),
         "exported": _exported(run),
         "simulation": _simulation(run),
@@ -124,6 +125,7 @@ def _simulation(run: RunDirectory) -> dict[str, Any] | None:
     found = _read(path)
     sources = {line.constants: line for line in found.energy}
     return {
+        "bits": found.bits,
         "samples": found.samples,
         "accuracy": f"{found.accuracy:.2%}",
         "synops": f"{found.synops:,.0f}",

@@ -7,13 +7,14 @@ import functools
 import itertools
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsr_deploy import config, distributed, energy, files, sparsity, verify
+from dsr_deploy import config, distributed, energy, files, provenance, sparsity, verify
 from dsr_deploy.chip_use import ChipUse, chip_use
 from dsr_deploy.data import Batches, Dataset, Split, TensorSplit, batches
 from dsr_deploy.distributed import Rank
@@ -29,7 +30,7 @@ from dsr_deploy.lava_engine import require_python310
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.sparsity import Sparsity
-from dsr_deploy.trained import load_data
+from dsr_deploy.trained import RESTORE, check_same_data, load_data
 
 ENGINES = ("event", "lava")
 
@@ -129,11 +130,13 @@ def _simulate_together(
     rank: Rank,
     said: Progress,
 ) -> SimulationReport:
+    made_from = provenance.digest(exported_network(run))
     network = load_exported(run)
     with distributed.leader_first(rank):
         dataset = load_data(config.read(run.config), said)
     check_data(network, dataset)
     bits, chip = _exported(run)
+    provenance.tell(run, "export/loihi", said)
     expected = _quantized_predictions(run, bits, len(dataset.test))
     test, chosen = spread(dataset.test, samples)
     if threads is None and rank.world > 1:
@@ -147,8 +150,24 @@ def _simulate_together(
     lines = energy.estimates(network, simulation)
     report = _report(network, bits, chip, engine, simulation, test.labels.numpy(), lines)
     if rank.first:
-        _write(run, report, lines)
+        _write(run, report, lines, made_from)
     return report
+
+
+def exported_network(run: RunDirectory) -> Path:
+    """Return where the exported integer network of a run lies.
+
+    Raises
+    ------
+    UserError
+        If it was not exported yet.
+    """
+    path = run.export("loihi") / "network.safetensors"
+    if not path.exists():
+        raise UserError(
+            f"{run.path}: no exported network; run `dsr-deploy export --target loihi` first"
+        )
+    return path
 
 
 def load_exported(run: RunDirectory) -> IntegerNetwork:
@@ -159,13 +178,8 @@ def load_exported(run: RunDirectory) -> IntegerNetwork:
     UserError
         If it was not exported yet, or the file is damaged.
     """
-    path = run.export("loihi") / "network.safetensors"
-    if not path.exists():
-        raise UserError(
-            f"{run.path}: no exported network; run `dsr-deploy export --target loihi` first"
-        )
     try:
-        return network_file.read(path)
+        return network_file.read(exported_network(run))
     except NetworkError as error:
         raise UserError(str(error)) from None
 
@@ -176,32 +190,15 @@ def check_data(network: IntegerNetwork, dataset: Dataset) -> None:
     Raises
     ------
     UserError
-        If there are more classes in the data than in the network, or the images have another size.
+        If the data are not those that the network was trained on.
     """
-    where = f"data set '{dataset.name}'"
     outputs = network.output.shape[0]
     if len(dataset.classes) > outputs:
         raise UserError(
-            f"{where}: it has {len(dataset.classes)} classes, the network {outputs}; restore the "
-            "data that the network was trained on, or train again"
+            f"data set '{dataset.name}': it has {len(dataset.classes)} classes, the network "
+            f"{outputs}; {RESTORE}"
         )
-    if network.classes and dataset.classes != network.classes:
-        index, found = next(
-            (i, name)
-            for i, name in enumerate((*dataset.classes, "none"))
-            if i >= len(dataset.classes) or name != network.classes[i]
-        )
-        raise UserError(
-            f"{where}: class {index} is {found!r}, the network's is {network.classes[index]!r}; "
-            "restore the data that the network was trained on, or train again"
-        )
-    mine, theirs = network.input, dataset.input
-    if (mine.shape, mine.framed) != (theirs.shape, theirs.framed):
-        raise UserError(
-            f"{where}: {_samples(theirs.shape, theirs.framed)}, the network takes "
-            f"{_samples(mine.shape, mine.framed)}; restore the data that the network was trained "
-            "on, or train again"
-        )
+    check_same_data(dataset, network.input, network.classes)
 
 
 def spread(split: Split, samples: int | None) -> tuple[Split, NDArray[np.int64]]:
@@ -230,12 +227,6 @@ def take(split: Split, samples: NDArray[np.int64]) -> Split:
         return replace(split, pixels=split.pixels[index], labels=split.labels[index])
     names = tuple(split.files[i] for i in samples)
     return replace(split, files=names, labels=split.labels[index])
-
-
-def _samples(shape: tuple[int, int, int], framed: bool) -> str:
-    channels, height, width = shape
-    kind = "event frames" if framed else "images"
-    return f"{kind} of {height}x{width} with {channels} channel{'s' * (channels != 1)}"
 
 
 def test_payloads(
@@ -369,7 +360,9 @@ def _range(name: str, seen: PopulationCounts, proven: MembraneRange) -> LayerRan
     )
 
 
-def _write(run: RunDirectory, report: SimulationReport, lines: list[EnergyLine]) -> None:
+def _write(
+    run: RunDirectory, report: SimulationReport, lines: list[EnergyLine], made_from: str
+) -> None:
     """Write every report of a run; simulate.json last, as the sign that they are complete."""
     folder = run.reports
     title = f"{report.network}, T = {report.timesteps}, {report.bits}-bit weights"
@@ -381,4 +374,4 @@ def _write(run: RunDirectory, report: SimulationReport, lines: list[EnergyLine])
     files.write_json(folder / "sparsity.json", whole["sparsity"])
     files.write_text(folder / "energy.csv", energy.to_csv(lines))
     files.write_json(folder / "energy.json", whole["energy"])
-    files.write_json(folder / "simulate.json", whole)
+    files.write_json(run.path / provenance.SIMULATION, whole | {provenance.KEY: made_from})

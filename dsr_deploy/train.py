@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dsr_deploy import checkpoint, distributed, files
 from dsr_deploy.config import Config, PrecisionName
-from dsr_deploy.data import Dataset, batches
+from dsr_deploy.data import Batches, Dataset, batches
 from dsr_deploy.distributed import Rank
 from dsr_deploy.errors import UserError
 from dsr_deploy.models import int8_convolution
@@ -26,11 +26,12 @@ from dsr_deploy.models.network import Activity, SpikingNetwork
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.thresholds import choose_thresholds
-from dsr_deploy.trained import build, load_data, write_config
+from dsr_deploy.trained import build, describe, load_data, load_same_data, write_config
 
 EVALUATION_BATCH = 128
-"""As the paper trains: a larger one would need more memory than training does."""
-THRESHOLD_SAMPLES = 256
+"""Most samples of a test batch, as the paper trains; never more than a training batch has, so that
+testing takes no more memory."""
+THRESHOLD_SAMPLES = 64
 """Most samples that thresholds are chosen from; each process takes them all."""
 SILENT_AFTER = 20
 """Training steps after which a layer that has not fired is reported."""
@@ -38,7 +39,9 @@ SILENT_AFTER = 20
 
 @dataclass(frozen=True)
 class Epoch:
-    """A line of metrics.jsonl. Accuracies and rates lie between 0 and 1."""
+    """A line of metrics.jsonl. Accuracies and rates lie between 0 and 1; ``lr`` is the learning
+    rate at the epoch's end.
+    """
 
     epoch: int
     lr: float
@@ -71,7 +74,8 @@ def train(
     Raises
     ------
     UserError
-        If a setting cannot be met: no such device, data or network.
+        If a setting cannot be met: no such device, data or network; or a run to be resumed has
+        lost its data.
     """
     device = resolve_device(settings.device)
     with distributed.process_group(device) as rank:
@@ -79,7 +83,7 @@ def train(
             device = torch.device("cuda", rank.local)
         said = (progress or Silent()) if rank.first else Silent()
         with distributed.leader_first(rank):
-            dataset = load_data(settings, said)
+            dataset = load_same_data(describe(run), said) if resume else load_data(settings, said)
         return _Training(settings, run, dataset, device, rank, said).execute(resume, on_begin)
 
 
@@ -109,6 +113,9 @@ class _Training:
             return self._execute(resume, on_begin)
 
     def _execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Epoch:
+        self._stream(
+            0
+        )  # refuses a batch size that the data cannot meet, before anything is written
         if self.rank.first:
             self._remove_leftovers()
         if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch
@@ -125,8 +132,23 @@ class _Training:
             for epoch in range(len(self.epochs), self.settings.epochs):
                 self._epoch(epoch, writer)
             if writer is not None:
-                writer.close()
+                with self._tensorboard():
+                    writer.close()
         return self.epochs[-1]
+
+    def _stream(self, epoch: int) -> Batches:
+        """Return an epoch's batches for this process."""
+        return batches(
+            self.dataset.train,
+            self.dataset.input,
+            self.settings.batch_size,
+            augment=True,
+            seed=self.settings.seed,
+            epoch=epoch,
+            shuffle=True,
+            rank=self.rank.rank,
+            world=self.rank.world,
+        )
 
     def _choose_thresholds(self) -> None:
         """Choose them from the first samples that training will see, of all processes."""
@@ -153,7 +175,7 @@ class _Training:
         if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
             raise self._diverged(f"weights are not finite after epoch {epoch + 1}")
         test_loss, test_accuracy, rates = evaluate(
-            self.network, self.dataset, self.device, self.rank
+            self.network, self.dataset, self.device, self.settings.batch_size, self.rank
         )
         sizes = {name: math.prod(shape) for name, shape in self.network.shapes.items()}
         neurons = sum(sizes[name] for name in rates)
@@ -176,17 +198,7 @@ class _Training:
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """Return mean loss and accuracy over the epoch's training samples."""
         settings = self.settings
-        stream = batches(
-            self.dataset.train,
-            self.dataset.input,
-            settings.batch_size,
-            augment=True,
-            seed=settings.seed,
-            epoch=epoch,
-            shuffle=True,
-            rank=self.rank.rank,
-            world=self.rank.world,
-        )
+        stream = self._stream(epoch)
         self.network.train()
         sums = torch.zeros(3, dtype=torch.float64)
         silent: set[str] | None = None
@@ -232,7 +244,10 @@ class _Training:
 
     def _diverged(self, found: str) -> UserError:
         lr = self.settings.lr
-        return UserError(f"{found}; lower --lr (it is {lr}) or raise --warmup-epochs")
+        return UserError(
+            f"{found}; train anew, in another directory, with a lower --lr (it is {lr}) or more "
+            "--warmup-epochs: resumed, this run would end the same"
+        )
 
     def _report_silent(self, silent: set[str], steps: int) -> None:
         for name in sorted(set.intersection(*distributed.gather(silent))):
@@ -247,24 +262,40 @@ class _Training:
         about = {"epoch": last.epoch, "test_accuracy": last.test_accuracy}
         if last.test_accuracy > self.best:
             self.best = last.test_accuracy
-            checkpoint.save(self.run.best_checkpoint, self.network, None, about)
-        lines = [json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in self.epochs]
-        files.write_text(self.run.metrics, "".join(lines))
+            checkpoint.save(self.run.best_checkpoint, self.network, self.settings, None, about)
+        self._write_metrics()
         # Last, since it decides where a resume goes on.
         history = [dataclasses.asdict(epoch) for epoch in self.epochs]
         checkpoint.save(
-            self.run.latest_checkpoint, self.network, self.optimizer, about | {"history": history}
+            self.run.latest_checkpoint,
+            self.network,
+            self.settings,
+            self.optimizer,
+            about | {"history": history},
         )
-        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "firing_rate"):
-            writer.add_scalar(name, getattr(last, name), last.epoch)
-        for name, rate in last.firing_rates.items():
-            writer.add_scalar(f"firing_rate/{name}", rate, last.epoch)
-        writer.flush()
+        scalars = {
+            name: getattr(last, name)
+            for name in (
+                "train_loss",
+                "train_accuracy",
+                "test_loss",
+                "test_accuracy",
+                "firing_rate",
+            )
+        } | {f"firing_rate/{name}": rate for name, rate in last.firing_rates.items()}
+        with self._tensorboard():
+            for name, value in scalars.items():
+                writer.add_scalar(name, value, last.epoch)
+            writer.flush()
         self.progress.note(
             f"epoch {last.epoch:3}/{self.settings.epochs}  loss {last.train_loss:.4f}  train "
             f"{last.train_accuracy:7.2%}  test {last.test_accuracy:7.2%}  firing "
             f"{last.firing_rate:6.2%}  {last.seconds:.1f} s"
         )
+
+    def _write_metrics(self) -> None:
+        lines = [json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in self.epochs]
+        files.write_text(self.run.metrics, "".join(lines))
 
     def _remove_leftovers(self) -> None:
         """Remove what a training that was killed while it wrote has left."""
@@ -273,9 +304,12 @@ class _Training:
             files.remove_leftovers(path)
 
     def _resume(self) -> None:
-        about = checkpoint.load(self.run.latest_checkpoint, self.network, self.optimizer)
+        path = self.run.latest_checkpoint
+        about = checkpoint.load(path, self.network, self.settings, self.optimizer)
         self.epochs = [Epoch(**line) for line in about["history"]]
         self.best = max(epoch.test_accuracy for epoch in self.epochs)
+        if self.rank.first:
+            self._write_metrics()  # a kill or a user may have left others
 
     def _writer(self) -> Any:
         if not self.rank.first:
@@ -283,14 +317,34 @@ class _Training:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         done = len(self.epochs)
-        return SummaryWriter(str(self.run.tensorboard), purge_step=done + 1)
+        with self._tensorboard():
+            return SummaryWriter(str(self.run.tensorboard), purge_step=done + 1)
+
+    @contextlib.contextmanager
+    def _tensorboard(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.run.tensorboard}: cannot be written ({error.strerror}); make room for it, "
+                "then continue with --resume"
+            ) from None
 
 
 @torch.no_grad()
 def evaluate(
-    network: SpikingNetwork, dataset: Dataset, device: torch.device, rank: Rank | None = None
+    network: SpikingNetwork,
+    dataset: Dataset,
+    device: torch.device,
+    batch_size: int,
+    rank: Rank | None = None,
 ) -> tuple[float, float, dict[str, float]]:
-    """Return loss, accuracy and firing rate per population over the test set."""
+    """Return loss, accuracy and firing rate per population over the test set.
+
+    Parameters
+    ----------
+    batch_size : of all processes together, 128 at most is used
+    """
     rank = rank or Rank()
     network.eval()
     names = [spec.name for spec in network.topology.populations]
@@ -298,7 +352,7 @@ def evaluate(
     stream = batches(
         dataset.test,
         dataset.input,
-        EVALUATION_BATCH,
+        min(EVALUATION_BATCH, batch_size),
         augment=False,
         seed=0,
         epoch=0,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import platform
 import shlex
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import torch
 
 from dsr_deploy import checkpoint, config, data, files
@@ -24,16 +26,34 @@ from dsr_deploy.models.topology import TopologyError
 from dsr_deploy.progress import Progress
 from dsr_deploy.run_directory import RunDirectory
 
+RESTORE: Final = "restore the data that the network was trained on, or train again"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What config.json says of a run.
+
+    Attributes
+    ----------
+    samples : for training and for testing
+    """
+
+    config: Config
+    input: Input
+    classes: tuple[str, ...]
+    samples: tuple[int, int]
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:
     """A trained float network and what it was trained on."""
 
-    config: Config
-    input: Input
-    classes: tuple[str, ...]
+    description: Description
     network: SpikingNetwork
-    about: dict[str, Any]
+
+    @property
+    def config(self) -> Config:
+        return self.description.config
 
 
 def build(settings: Config, input: Input, classes: int) -> SpikingNetwork:
@@ -71,13 +91,62 @@ def load_data(settings: Config, progress: Progress) -> Dataset:
     return dataset
 
 
-def load_trained(run: RunDirectory) -> Trained:
-    """Load the best checkpoint of a run.
+def load_same_data(description: Description, progress: Progress) -> Dataset:
+    """Load the data set that a run was begun with.
 
     Raises
     ------
     UserError
-        If a file is missing or damaged.
+        If it is not the same any more.
+    """
+    dataset = load_data(description.config, progress)
+    check_same_data(dataset, description.input, description.classes)
+    samples = _sample_counts(dataset)
+    if samples != description.samples:
+        raise UserError(
+            f"data set '{dataset.name}': {samples[0]} training and {samples[1]} test samples, the "
+            f"run was begun with {description.samples[0]} and {description.samples[1]}; {RESTORE}"
+        )
+    return dataclasses.replace(dataset, input=description.input)
+
+
+def check_same_data(dataset: Dataset, input: Input, classes: tuple[str, ...]) -> None:
+    """Make sure that a network trained on such an input and classes can be tested with ``dataset``.
+
+    Parameters
+    ----------
+    classes : empty if they are not known
+
+    Raises
+    ------
+    UserError
+        If the classes, the size of the images or their mean and deviation are others.
+    """
+    where = f"data set '{dataset.name}'"
+    if classes and dataset.classes != classes:
+        pairs = itertools.zip_longest(dataset.classes, classes, fillvalue="none")
+        index, (found, own) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise UserError(f"{where}: class {index} is {found!r}, the network's is {own!r}; {RESTORE}")
+    found_form, own_form = _form(dataset.input), _form(input)
+    if found_form != own_form:
+        raise UserError(f"{where}: {found_form}, the network takes {own_form}; {RESTORE}")
+    for name in ("mean", "std"):
+        found_values, own_values = getattr(dataset.input, name), getattr(input, name)
+        # Another machine may add them up in another order.
+        if not np.allclose(found_values, own_values, rtol=1e-6, atol=0):
+            raise UserError(
+                f"{where}: pixels of {name} {_few_digits(found_values)}, the network was trained "
+                f"on {_few_digits(own_values)}; {RESTORE}"
+            )
+
+
+def describe(run: RunDirectory) -> Description:
+    """Read config.json.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
     """
     stored = files.read_json(run.config)
     try:
@@ -86,16 +155,30 @@ def load_trained(run: RunDirectory) -> Trained:
             k: tuple(v) if isinstance(v, list) else v for k, v in stored["input"].items()
         }
         input, classes = Input(**about_input), tuple(stored["classes"])
+        samples = (int(stored["samples"]["train"]), int(stored["samples"]["test"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{run.config}: not a run's configuration ({error}); train again") from None
+    return Description(settings, input, classes, samples)
+
+
+def load_trained(run: RunDirectory) -> Trained:
+    """Load the best checkpoint of a run.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged.
+    """
+    description = describe(run)
     if not run.best_checkpoint.exists() and not run.latest_checkpoint.exists():
         raise UserError(
             f"{run.path}: its training was stopped in the first epoch; continue it with "
             f"`dsr-deploy train --resume --run {run.path}`"
         )
-    network = build(settings, input, len(classes))
-    about = checkpoint.load(run.best_checkpoint, network)
-    return Trained(settings, input, classes, network.eval(), about)
+    settings = description.config
+    network = build(settings, description.input, len(description.classes))
+    checkpoint.load(run.best_checkpoint, network, settings)
+    return Trained(description, network.eval())
 
 
 def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
@@ -105,8 +188,22 @@ def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
         "config": dataclasses.asdict(settings),
         "input": dataclasses.asdict(dataset.input),
         "classes": list(dataset.classes),
-        "samples": {"train": len(dataset.train), "test": len(dataset.test)},
+        "samples": dict(zip(("train", "test"), _sample_counts(dataset), strict=True)),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
         "command": shlex.join(sys.argv),
     }
     files.write_json(run.config, value)
+
+
+def _sample_counts(dataset: Dataset) -> tuple[int, int]:
+    return len(dataset.train), len(dataset.test)
+
+
+def _form(input: Input) -> str:
+    channels, height, width = input.shape
+    kind = "event frames" if input.framed else "images"
+    return f"{kind} of {height}x{width} with {channels} channel{'s' * (channels != 1)}"
+
+
+def _few_digits(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)

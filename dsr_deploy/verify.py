@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy import lava_engine
+from dsr_deploy import lava_engine, provenance
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
@@ -116,6 +116,7 @@ def verify(
         raise UserError(f"engine '{BASELINE}' alone; name one to compare with it")
     said = progress or Silent()
     network = load_exported(run)
+    provenance.tell(run, "export/loihi", said)
     left_out = {} if engines is not None else _not_by_default(network, samples)
     names = engines or [name for name in ENGINES if name not in left_out]
     if len(set(names)) == 1:

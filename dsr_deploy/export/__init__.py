@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsr_deploy import files
+from dsr_deploy import files, provenance
 from dsr_deploy.chip_use import ChipUse
 from dsr_deploy.errors import UserError
 from dsr_deploy.export import loihi
@@ -15,6 +14,7 @@ from dsr_deploy.export.loihi import LayerSummary
 from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.chip import load_chip
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run_directory import RunDirectory
 
 TARGETS = ("loihi", "onnx", "nir")
@@ -38,7 +38,12 @@ class Export:
 
 
 def export(
-    run: RunDirectory, target: str, bits: int | None = None, chip: str | None = None
+    run: RunDirectory,
+    target: str,
+    bits: int | None = None,
+    chip: str | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> Export:
     """Write the quantized network of ``run`` to ``export/<target>/``.
 
@@ -59,9 +64,11 @@ def export(
         raise UserError(f"chip {chip!r} for target {target!r}; only the target loihi has chips")
     width = run.quantized_bits(bits)
     source = run.quantized(width) / "network.safetensors"
+    provenance.tell(run, source.parent.name, progress or Silent())
     folder = run.export(target)
     use = None
     try:
+        made_from = provenance.digest(source)
         network = network_file.read(source)
         layers = tuple(loihi.summarize(network))
         if target == "loihi":
@@ -73,7 +80,8 @@ def export(
     made = Export(target, width, use, layers)
     about = {
         "source": str(source.relative_to(run.path)),
-        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names},
+        provenance.KEY: made_from,
+        "files": {name: provenance.digest(folder / name) for name in names},
     }
     files.write_json(folder / "manifest.json", dataclasses.asdict(made) | about)
     return made

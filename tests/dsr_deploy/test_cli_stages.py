@@ -115,4 +115,4 @@ def test_a_truncated_checkpoint_is_refused(
     errors = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error: ")]
     assert len(errors) == 1
     assert errors[0].startswith(f"error: {path}: not a whole checkpoint (")
-    assert errors[0].endswith("; train again")
+    assert errors[0].endswith("; train again, in another directory")

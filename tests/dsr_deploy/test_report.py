@@ -6,6 +6,7 @@ import pytest
 import sample_run
 
 from dsr_deploy.errors import UserError
+from dsr_deploy.hardware import network_file
 from dsr_deploy.report import report
 from dsr_deploy.simulate import simulate
 
@@ -37,7 +38,8 @@ def test_report_shows_every_stage_in_one_offline_file(tmp_path: Path) -> None:
     for text in (
         "Best test accuracy 12.50% in epoch 1 of 1",
         "4 bits IF 3 12.50% 6.25% 12.50%",
-        f"accuracy {found.accuracy:.2%}, and every prediction equals",
+        "The network of 4 bits on 20 test samples, event by event, on integers alone: accuracy "
+        f"{found.accuracy:.2%}, and every prediction equals the quantized network's.",
         f"conv 256 {found.sparsity.layers[0].firing_rate:.2%}",
         "loihi1-davies2018 spiking",
         "loihi2: 2 of 120 cores; by what can be known, the network fits.",
@@ -47,6 +49,20 @@ def test_report_shows_every_stage_in_one_offline_file(tmp_path: Path) -> None:
         assert text in page.text
     assert len(page.sources) == 2
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+
+
+def test_report_names_what_is_of_an_earlier_network(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    simulate(run, 20)
+    assert "earlier" not in _Page(report(run)).text
+    network_file.write(sample_run.network(seed=1), run.quantized(4) / "network.safetensors")
+    text = _Page(report(run)).text
+    for line in (
+        "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4` renews",
+        "reports/simulate.json is of an earlier network; `dsr-deploy simulate` renews it.",
+    ):
+        assert line in text
+    assert "quantized-4 is of" not in text
 
 
 def test_report_of_a_run_that_has_just_begun_names_the_next_commands(tmp_path: Path) -> None:

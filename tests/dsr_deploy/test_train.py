@@ -1,9 +1,14 @@
+import dataclasses
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from dsr_deploy import config
+from dsr_deploy.data import DataError
 from dsr_deploy.errors import UserError
 from dsr_deploy.progress import Silent
 from dsr_deploy.run_directory import RunDirectory
@@ -54,8 +59,142 @@ def test_training_says_when_a_killed_run_could_be_resumed(tmp_path: Path) -> Non
 def test_weights_that_are_not_finite_stop_the_training(tmp_path: Path) -> None:
     settings = config.resolve(**SMALL, lr=1e38)
     message = (
-        "weights are not finite after epoch 1; lower --lr (it is 1e+38) or raise --warmup-epochs"
+        "weights are not finite after epoch 1; train anew, in another directory, with a lower --lr "
+        "(it is 1e+38) or more --warmup-epochs: resumed, this run would end the same"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         train(settings, RunDirectory(tmp_path))
     assert not (tmp_path / "checkpoint").exists()
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> RunDirectory:
+    """Return a run on a small image folder, stopped after the first of two epochs."""
+    images = _image_folder(tmp_path / "images")
+    run = RunDirectory(tmp_path / "run")
+    settings = config.resolve(
+        dataset="imagefolder", data_dir=str(images), arch="resnet-tiny", **SMALL | {"epochs": 2}
+    )
+
+    class Stopped(Exception):
+        pass
+
+    class StopsAfterAnEpoch(Silent):
+        def note(self, text: str) -> None:
+            if text.startswith("epoch "):
+                raise Stopped
+
+    run.path.mkdir()
+    with pytest.raises(Stopped):
+        train(settings, run, progress=StopsAfterAnEpoch())
+    return run
+
+
+def _image_folder(folder: Path, brightness: int = 0) -> Path:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 6), ("test", 2)):
+        for name in ("apple", "pear"):
+            (folder / part / name).mkdir(parents=True, exist_ok=True)
+            for index in range(count):
+                pixels = rng.integers(0, 100, (8, 8, 3), dtype=np.uint8) + np.uint8(brightness)
+                Image.fromarray(pixels).save(folder / part / name / f"{index}.png")
+    return folder
+
+
+def _resume(run: RunDirectory) -> int:
+    settings = config.read(run.config)
+    train(settings, run, resume=True)
+    return len(run.metrics.read_text().splitlines())
+
+
+def test_a_stopped_run_goes_on_with_the_same_data(stopped: RunDirectory) -> None:
+    stopped.metrics.write_text('{"epo')  # what a user's editor may leave; the checkpoint has it all
+    assert _resume(stopped) == 2
+    stopped.metrics.unlink()
+    assert _resume(stopped) == 2  # it had ended
+
+
+RESTORE = "restore the data that the network was trained on, or train again"
+
+
+def test_a_run_does_not_go_on_with_brighter_images(stopped: RunDirectory) -> None:
+    _image_folder(stopped.path.parent / "images", brightness=100)
+    with pytest.raises(UserError) as error:
+        _resume(stopped)
+    assert re.fullmatch(
+        r"data set 'imagefolder': pixels of mean 0\.58\d+, 0\.58\d+, 0\.58\d+, the network was "
+        rf"trained on 0\.1\d+, 0\.1\d+, 0\.1\d+; {RESTORE}",
+        str(error.value),
+    )
+
+
+def test_a_run_does_not_go_on_with_other_classes(stopped: RunDirectory) -> None:
+    for part in ("train", "test"):
+        folder = stopped.path.parent / "images" / part
+        (folder / "apple").rename(folder / "zucchini")
+    message = f"data set 'imagefolder': class 0 is 'pear', the network's is 'apple'; {RESTORE}"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        _resume(stopped)
+
+
+def test_a_run_does_not_go_on_with_fewer_images(stopped: RunDirectory) -> None:
+    (stopped.path.parent / "images" / "test" / "pear" / "0.png").unlink()
+    message = (
+        "data set 'imagefolder': 12 training and 3 test samples, the run was begun with 12 and 4; "
+        + RESTORE
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        _resume(stopped)
+
+
+def test_a_run_does_not_go_on_from_the_checkpoint_of_another(
+    stopped: RunDirectory, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(config.read(stopped.config), timesteps=2, epochs=1)
+    other = RunDirectory(tmp_path / "other")
+    other.path.mkdir()
+    train(settings, other)
+    shutil.copy(other.latest_checkpoint, stopped.latest_checkpoint)
+    message = (
+        f"{stopped.latest_checkpoint}: of a run with timesteps 2, config.json says 1; they do not "
+        "belong together"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        _resume(stopped)
+
+
+def test_a_run_does_not_go_on_from_a_checkpoint_without_an_optimizer(stopped: RunDirectory) -> None:
+    shutil.copy(stopped.best_checkpoint, stopped.latest_checkpoint)
+    message = (
+        f"{stopped.latest_checkpoint}: it holds no state of the optimizer, so no training goes on "
+        "from it; train again, in another directory"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        _resume(stopped)
+
+
+def test_data_that_make_no_batch_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    images = _image_folder(tmp_path / "images")
+    for path in (images / "train" / "apple").glob("[1-9].png"):
+        path.unlink()
+    for part in ("train", "test"):
+        shutil.rmtree(images / part / "pear")
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    settings = config.resolve(
+        dataset="imagefolder", data_dir=str(images), arch="resnet-tiny", **SMALL
+    )
+    with pytest.raises(DataError, match="each process needs at least 2 samples"):
+        train(settings, run)
+    assert not run.config.exists()
+
+
+def test_a_folder_for_events_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.tensorboard.write_text("in the way")
+    message = (
+        f"{run.tensorboard}: cannot be written (File exists); make room for it, then continue "
+        "with --resume"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        train(config.resolve(**SMALL), run)

@@ -1,0 +1,109 @@
+"""What each stage was made from, so that a result of an earlier network does not pass for new.
+
+Each stage notes the SHA-256 of the file that it read. A run that is trained on, quantized or
+exported again leaves the later stages behind; they are then named, with the command that renews
+them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dsr_deploy import files
+from dsr_deploy.errors import UserError
+from dsr_deploy.progress import Progress
+from dsr_deploy.run_directory import RunDirectory
+
+KEY: Final = "made_from"
+SIMULATION: Final = "reports/simulate.json"
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A stage that is not of the network that stands before it now.
+
+    Attributes
+    ----------
+    stage : its place in the run directory
+    source : the stage that it was made from, or checkpoint
+    command : what renews it
+    """
+
+    stage: str
+    source: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.stage} is of an earlier network; `dsr-deploy {self.command}` renews it"
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def stale(run: RunDirectory) -> dict[str, Stale]:
+    """Return the stages that were made from what is no longer there, by stage, in their order.
+
+    A stage made from a stale one is stale as well. A source that was deleted says nothing.
+
+    Raises
+    ------
+    UserError
+        If a stage's record is damaged.
+    """
+    found: dict[str, Stale] = {}
+    for stage, record, source, command in _stages(run):
+        changed = source.exists() and record.get(KEY) != digest(source)
+        before = source.parent.relative_to(run.path).as_posix()
+        if changed or before in found:
+            found[stage] = Stale(stage, before, command)
+    return found
+
+
+def tell(run: RunDirectory, stage: str, progress: Progress) -> None:
+    """Note that ``stage`` is stale, if it is, and what it was made from before."""
+    found, chain = stale(run), list[Stale]()
+    while stage in found:
+        chain.append(found[stage])
+        stage = chain[-1].source
+    for line in reversed(chain):
+        progress.note(str(line))
+
+
+def _stages(run: RunDirectory) -> Iterator[tuple[str, dict[str, object], Path, str]]:
+    """Yield place, record, source and command of each stage that was run."""
+    for path in sorted(run.path.glob("quantized-*/row.json")):
+        width = path.parent.name.removeprefix("quantized-")
+        yield path.parent.name, _read(path), run.best_checkpoint, f"quantize --bits {width}"
+    for path in sorted(run.path.glob("export/*/manifest.json")):
+        record, target = _read(path), path.parent.name
+        source = run.path / str(record.get("source"))
+        yield (
+            f"export/{target}",
+            record,
+            source,
+            (f"export --target {target} --bits {record.get('bits')}"),
+        )
+    path = run.path / SIMULATION
+    if path.exists():
+        yield SIMULATION, _read(path), run.export("loihi") / "network.safetensors", "simulate"
+
+
+def _read(path: Path) -> dict[str, object]:
+    value = files.read_json(path)
+    return value if isinstance(value, dict) else {}

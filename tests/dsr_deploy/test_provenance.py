@@ -1,0 +1,92 @@
+"""A stage of an earlier network is named, and how to renew it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import sample_run
+
+from dsr_deploy import provenance
+from dsr_deploy.errors import UserError
+from dsr_deploy.export import export
+from dsr_deploy.hardware import network_file
+from dsr_deploy.progress import Silent
+from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.simulate import simulate
+from dsr_deploy.verify import verify
+
+QUANTIZED = "quantized-4 is of an earlier network; `dsr-deploy quantize --bits 4` renews it"
+EXPORTED = (
+    "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4` renews it"
+)
+
+
+class _Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """Return a run whose stages belong together, simulated."""
+    run = sample_run.write(tmp_path / "run")
+    run.best_checkpoint.parent.mkdir()
+    run.best_checkpoint.write_bytes(b"weights")
+    path = run.quantized(4) / "row.json"
+    row = json.loads(path.read_text())
+    row["made_from"] = hashlib.sha256(b"weights").hexdigest()
+    path.write_text(json.dumps(row))
+    export(run, "onnx")
+    simulate(run, 5)
+    return run
+
+
+def test_stages_that_belong_together_are_not_named(run: RunDirectory) -> None:
+    said = _Notes()
+    simulate(run, 5, progress=said)
+    verify(run, ("event",), 2, progress=said)
+    export(run, "loihi", progress=said)
+    assert provenance.stale(run) == {}
+    assert said.notes == []
+
+
+def test_training_on_leaves_all_stages_behind(run: RunDirectory) -> None:
+    run.best_checkpoint.write_bytes(b"better weights")
+    stages = list(provenance.stale(run))
+    assert stages == ["quantized-4", "export/loihi", "export/onnx", "reports/simulate.json"]
+    for use in (
+        lambda said: simulate(run, 5, progress=said),
+        lambda said: verify(run, ("event",), 2, progress=said),
+    ):
+        said = _Notes()
+        use(said)
+        assert said.notes == [QUANTIZED, EXPORTED]
+    said = _Notes()
+    export(run, "loihi", progress=said)
+    assert said.notes == [QUANTIZED]
+
+
+def test_quantizing_again_leaves_the_export_behind(run: RunDirectory) -> None:
+    other = sample_run.network(seed=1)
+    network_file.write(other, run.quantized(4) / "network.safetensors")
+    assert list(provenance.stale(run)) == ["export/loihi", "export/onnx", "reports/simulate.json"]
+    export(run, "loihi")
+    assert list(provenance.stale(run)) == ["export/onnx", "reports/simulate.json"]
+
+
+def test_a_source_that_was_deleted_says_nothing(run: RunDirectory) -> None:
+    run.best_checkpoint.unlink()
+    assert provenance.stale(run) == {}
+
+
+def test_a_source_that_cannot_be_read_is_refused(run: RunDirectory) -> None:
+    run.best_checkpoint.unlink()
+    run.best_checkpoint.mkdir()
+    with pytest.raises(UserError, match=r"best\.safetensors: cannot be read \(Is a directory\)$"):
+        provenance.stale(run)
