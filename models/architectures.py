@@ -29,7 +29,10 @@ def topology(arch: str, input_shape: Shape, classes: int) -> Topology:
         raise TopologyError(f"architecture {arch!r}; known are {', '.join(ARCHITECTURES)}")
     _, height, width = input_shape
     if height != width:
-        raise TopologyError(f"images of {height}x{width} pixels; {arch} needs square ones")
+        raise TopologyError(
+            f"images of {height}x{width} pixels; {arch} needs square ones; "
+            "give their side with --image-size"
+        )
     if arch == "vgg11":
         return vgg11(input_shape, classes)
     if arch == "resnet18":

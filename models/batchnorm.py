@@ -72,20 +72,28 @@ class NormGradients:
     Attributes
     ----------
     through : (N, C, H, W), to each current itself, weighted over time as the representation is
-    shared : (N, C, H, W), through the batch's mean and deviation, the same at every timestep
     gamma, beta : (C,)
+    shared : (N, C, H, W), through the batch's mean and deviation, the same at every timestep
     variance : (C,), to the variance over time of this process's currents
+
+    ``shared`` and ``variance`` are None where the statistics are not the batch's.
     """
 
     through: Tensor
-    shared: Tensor
     gamma: Tensor
     beta: Tensor
-    variance: Tensor
+    shared: Tensor | None = None
+    variance: Tensor | None = None
 
 
 def norm_gradients(
-    grad: Tensor, normalised: Tensor, plain: Tensor, gamma: Tensor, inverse_std: Tensor
+    grad: Tensor,
+    normalised: Tensor,
+    plain: Tensor,
+    gamma: Tensor,
+    inverse_std: Tensor,
+    *,
+    of_batch: bool,
 ) -> NormGradients:
     """Differentiate BatchNorm over time and batch on representations.
 
@@ -104,19 +112,23 @@ def norm_gradients(
     grad : float32 (N, C, H, W), G
     normalised, plain : float32 (N, C, H, W), x averaged over time, weighted and not
     gamma, inverse_std : float32 (C,)
+    of_batch : whether the statistics are this batch's, or constants (the running ones)
     """
     to_beta = grad.sum((0, 2, 3))
     to_gamma = (grad * normalised).sum((0, 2, 3))
+    factor = gamma * inverse_std
+    through = grad * column(factor)
+    if not of_batch:
+        return NormGradients(through, to_gamma, to_beta)
     own = grad.numel() // grad.shape[1]
     count = torch.full_like(to_beta, own)
     total, product, count = sum_over_processes(torch.stack((to_beta, to_gamma, count)))
-    factor = gamma * inverse_std
     shared = torch.addcmul(
         column(-factor * total / count), plain, column(-factor * product / count)
     )
     # A process holds the fluctuation of its own samples, ``own / count`` of all in weight.
     variance = -0.5 * factor * inverse_std * product * (own / count)
-    return NormGradients(grad * column(factor), shared, to_gamma, to_beta, variance)
+    return NormGradients(through, to_gamma, to_beta, shared, variance)
 
 
 def column(per_channel: Tensor) -> Tensor:

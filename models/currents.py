@@ -22,7 +22,8 @@ Precision = Literal["fp32", "bf16", "fixed16"]
 the processor's torch convolves bytes. A weight is off by at most 1 / 65024 of its channel's
 largest: more than in float32, much less than in bfloat16, and the same in any order of summation.
 
-``bf16``: weights rounded to bfloat16, sums in float32; see :func:`product_dtype`.
+``bf16``: weights rounded to bfloat16, sums in float32. Where bfloat16's products are fast, see
+:func:`product_dtype`, sums are then rounded too, and convolutions go backward in bfloat16.
 """
 
 CHUNK_BYTES: Final = {"cpu": 8 << 20, "cuda": 1 << 30}

@@ -232,7 +232,7 @@ class SpikingNetwork(nn.Module):
         plain = normalised
         if self.neuron.kind == "lif" and len(current) > 1:
             plain = stats.normalise(current.mean(0).permute(0, 3, 1, 2))
-        return MeanInput(normalised, plain, stats.inverse_std)
+        return MeanInput(normalised, plain, stats.inverse_std, of_batch=self.training)
 
     @torch.no_grad()
     def _incoming(

@@ -47,11 +47,13 @@ class MeanInput:
     weighted : float32 (N, C, H, W), averaged as the representation is
     plain : float32 (N, C, H, W), all timesteps weighing the same; for IF the same tensor
     inverse_std : float32 (C,); None without BatchNorm
+    of_batch : whether BatchNorm's statistics are those of this batch, as in training
     """
 
     weighted: Tensor
     plain: Tensor
     inverse_std: Tensor | None
+    of_batch: bool = False
 
 
 def represent(
@@ -69,7 +71,6 @@ def represent(
     ----------
     value : float32 (N, C, H, W), the representation of the spikes that were really sent
     height : float32 scalar, what a spike carries
-    norm : if there is one, its statistics must be those of this batch
     """
     parameters = (norm.gamma, norm.beta) if norm is not None else (None, None)
     tensors: list[Tensor | None] = []
@@ -78,8 +79,8 @@ def represent(
         tensors += [signal.representation, signal.plain_mean.detach(), c.weight, c.covariance]
     specs = tuple(c.spec for c in incoming)
     made = _Population.apply(  # type: ignore[no-untyped-call]
-        value, neuron, precision, specs, mean.inverse_std, mean.weighted, mean.plain, height,
-        *parameters, *tensors,
+        value, neuron, precision, specs, mean.of_batch,
+        mean.inverse_std, mean.weighted, mean.plain, height, *parameters, *tensors,
     )  # fmt: skip
     return cast(Tensor, made)
 
@@ -107,20 +108,23 @@ class _Population(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, neuron: Neuron, precision: Precision,
-                specs: tuple[ConnectionSpec, ...], *tensors: Tensor | None) -> Tensor:  # fmt: skip
+                specs: tuple[ConnectionSpec, ...], of_batch: bool,
+                *tensors: Tensor | None) -> Tensor:  # fmt: skip
         ctx.save_for_backward(*tensors)
-        ctx.neuron, ctx.precision, ctx.specs = neuron, precision, specs
+        ctx.neuron, ctx.precision, ctx.specs, ctx.of_batch = neuron, precision, specs, of_batch
         return value.view_as(value)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inverse_std, weighted, plain, height, gamma, beta, *rest = ctx.saved_tensors
-        needed = ctx.needs_input_grad[10:]
+        needed = ctx.needs_input_grad[11:]
         mean = weighted if gamma is None else torch.addcmul(column(beta), weighted, column(gamma))
         through, to_height = clamp_gradients(grad, mean, height, ctx.neuron)
         to_gamma = to_beta = to_variance = shared = None
         if gamma is not None:
-            norm = norm_gradients(through, weighted, plain, gamma, inverse_std)
+            norm = norm_gradients(
+                through, weighted, plain, gamma, inverse_std, of_batch=ctx.of_batch
+            )
             through, shared = norm.through, norm.shared
             to_gamma, to_beta, to_variance = norm.gamma, norm.beta, norm.variance
         whole = through if shared is None else through + shared
@@ -140,7 +144,7 @@ class _Population(torch.autograd.Function):
                 if covariance is not None and to_variance is not None:
                     to_weight += (2 * to_variance[:, None] * covariance).view_as(weight)
             gradients += [to_sent, None, to_weight, None]
-        return None, None, None, None, None, None, None, to_height, to_gamma, to_beta, *gradients
+        return *[None] * 8, to_height, to_gamma, to_beta, *gradients
 
 
 def _to_sent(

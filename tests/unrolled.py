@@ -49,9 +49,12 @@ class UnrolledSpikes(torch.autograd.Function):
 
 def normalise(norm: TimeBatchNorm, current: Tensor) -> Tensor:
     """BatchNorm over time, batch and positions; current is (T, N, C, H, W)."""
-    wide = current.double()
-    mean = wide.mean((0, 1, 3, 4))
-    variance = wide.var((0, 1, 3, 4), unbiased=False)
+    if norm.training:
+        wide = current.double()
+        mean = wide.mean((0, 1, 3, 4))
+        variance = wide.var((0, 1, 3, 4), unbiased=False)
+    else:
+        mean, variance = norm.running_mean.double(), norm.running_variance.double()
     scale = norm.gamma * (variance + norm.eps).rsqrt().float()
     shift = norm.beta - mean.float() * scale
     return current * scale[:, None, None] + shift[:, None, None]

@@ -40,10 +40,10 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 
 def compare(
-    network: SpikingNetwork, pixels: Tensor, labels: Tensor
+    network: SpikingNetwork, pixels: Tensor, labels: Tensor, *, training: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the engine's and the oracle's gradients, after comparing every spike."""
-    network.train()
+    network.train(training)
     activity = Activity()
     output = network(pixels, activity, record=True)
     found = gradients(network, output, labels)
@@ -113,6 +113,21 @@ def test_gradients_through_batchnorm_and_a_residual_block(neuron: Neuron) -> Non
     for key, value in expected.items():
         if value.ndim > 1:
             assert cosine(found[key], value) >= 0.995, key
+
+
+@NEURONS
+def test_gradients_with_running_statistics_are_exact(neuron: Neuron) -> None:
+    torch.manual_seed(0)
+    net = topology("resnet-tiny", (3, 12, 12), 10)
+    network = SpikingNetwork(net, neuron, 2.0 / neuron.height_per_threshold)
+    network.to(memory_format=torch.channels_last)
+    pixels, labels = torch.randn(16, 3, 12, 12), torch.randint(0, 10, (16,))
+    for _ in range(30):  # the running statistics come near those of the batch
+        network(pixels)
+    found, expected = compare(network, pixels, labels, training=False)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-5), key
 
 
 @NEURONS
@@ -191,7 +206,12 @@ def test_sizes_of_the_papers_networks() -> None:
     ("arch", "shape", "message"),
     [
         ("resnet19", (3, 32, 32), r"^architecture 'resnet19'; known are resnet-tiny, resnet18, .*"),
-        ("resnet18", (3, 32, 24), r"^images of 32x24 pixels; resnet18 needs square ones$"),
+        (
+            "resnet18",
+            (3, 32, 24),
+            r"^images of 32x24 pixels; resnet18 needs square ones; "
+            r"give their side with --image-size$",
+        ),
         (
             "vgg11",
             (2, 8, 8),
