@@ -18,6 +18,9 @@ from dsr_deploy.data.dataset import DataError, FolderSplit, Progress
 MODES: Final = {1: "L", 3: "RGB"}
 JPEG: Final = b"\xff\xd8\xff"
 READ_AT_ONCE: Final = 256
+MAX_ELONGATION: Final = 16
+"""How many times as long as the centre that is cut an image may be and still be scaled whole."""
+
 
 Request = tuple[int, int | None]
 """Which file of a split to read, and the seed of a random cut; None for the centre."""
@@ -135,7 +138,7 @@ def _pixels(split: FolderSplit, path: str, seed: int | None) -> Pixels:
     elif image.size != (width, height):
         raise DataError(
             f"{path}: an image of {image.width}x{image.height} pixels, the first one has "
-            f"{width}x{height}; give an image_size to bring all to one size"
+            f"{width}x{height}; bring all to one size with --image-size"
         )
     return np.array(image).reshape(height, width, channels).transpose(2, 0, 1)
 
@@ -162,6 +165,7 @@ def _cut(image: Image.Image, height: int, width: int, seed: int | None) -> Image
     from torchvision.transforms import functional as F
 
     if seed is None:
+        image = _shorten(image, height, width)
         # the usual evaluation on ImageNet: 224 out of 256, whatever the size
         ratio = 256 / 224 * max(height / image.height, width / image.width)
         size = [round(image.height * ratio), round(image.width * ratio)]
@@ -172,3 +176,15 @@ def _cut(image: Image.Image, height: int, width: int, seed: int | None) -> Image
         box = RandomResizedCrop.get_params(image, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
     part: Image.Image = F.resized_crop(image, *box, size=[height, width])
     return part
+
+
+def _shorten(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Cut the ends off an image that is much more elongated than the centre that is wanted.
+
+    To scale 20000x3 pixels as a whole to a height of 256 takes gigabytes.
+    """
+    across = max(0, image.width - MAX_ELONGATION * -(-image.height * width // height)) // 2
+    down = max(0, image.height - MAX_ELONGATION * -(-image.width * height // width)) // 2
+    if not across and not down:
+        return image
+    return image.crop((across, down, image.width - across, image.height - down))

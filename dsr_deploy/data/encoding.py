@@ -7,6 +7,7 @@ quantization and simulation all see the payloads of this one table.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,6 +16,16 @@ from torch import Tensor
 
 from dsr_deploy.data.dataset import DataError
 from dsr_deploy.hardware.network import Input, Shape
+
+FARTHEST: Final = 64
+"""Standard deviations from the mean that the payloads of images reach.
+
+One standard deviation then spans about two payloads at least, and at most one pixel in 4,096 lies
+beyond (Chebyshev).
+"""
+
+COARSENING: Final = 4
+"""How many times as coarse one channel may make another's payloads: 2 of 8 bits."""
 
 
 def payload_table(input: Input) -> NDArray[np.int8]:
@@ -67,20 +78,25 @@ def image_input(shape: Shape, mean: Sequence[float], std: Sequence[float]) -> In
     """Return the input for images of bytes, normalised to zero mean and unit variance.
 
     The step is as fine as int8 allows: the largest normalised magnitude that any pixel can have
-    becomes the payload 127.
+    becomes the payload 127. Pixels more than 64 standard deviations from the mean saturate.
+
+    All channels share the step. A channel that varies so little that it would make another's
+    payloads more than 4 times as coarse is divided by more than its standard deviation: it keeps
+    the payloads that it would have alone, as smaller values.
 
     Parameters
     ----------
     shape : (C, H, W)
-    mean, std : per channel, of pixels divided by 255
+    mean, std : per channel, of pixels divided by 255; ``std`` above 0
     """
-    extremes = [abs((p - m) / s) for m, s in zip(mean, std, strict=True) for p in (0.0, 1.0)]
+    reach = [min(max(m, 1 - m) / s, FARTHEST) for m, s in zip(mean, std, strict=True)]
+    farthest = min(max(reach), COARSENING * min(reach))
     return Input(
         shape=shape,
         mean=tuple(mean),
-        std=tuple(std),
+        std=tuple(s * max(r / farthest, 1) for s, r in zip(std, reach, strict=True)),
         pixel_scale=1 / 255,
-        step=max(extremes) / 127,
+        step=farthest / 127,
     )
 
 

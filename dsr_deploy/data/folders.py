@@ -121,25 +121,31 @@ def _splits(
 
 
 def _list_files(folder: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, ...], FolderSplit]:
-    """Return the classes and files of a folder; files whose name starts with a dot do not count."""
-    from torchvision.datasets import ImageFolder
+    """Return the classes and files of a folder; what has a name that starts with a dot is left out.
 
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    Such are ``.DS_Store`` and ``.ipynb_checkpoints``, the latter with copies of images.
+    """
+    from torchvision.datasets.folder import make_dataset
+
+    names = sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
+    )
     if not names:
         raise DataError(f"{folder}: it is empty; a folder per class belongs here")
     # Not by extension: a file that is no image is an error later, not left out in silence.
-    listing = ImageFolder(
-        str(folder),
-        is_valid_file=lambda path: not os.path.basename(path).startswith("."),
+    samples = make_dataset(
+        folder,
+        {name: label for label, name in enumerate(names)},
+        is_valid_file=lambda path: f"{os.sep}." not in path[len(str(folder)) :],
         allow_empty=True,
     )
-    labels = torch.tensor(listing.targets, dtype=torch.int64)
+    labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
     counts = torch.bincount(labels, minlength=len(names))
     empty = [name for name, count in zip(names, counts.tolist(), strict=True) if not count]
     if empty:
         raise DataError(f"{folder}: there is no image of {_few(empty)}")
-    files = tuple(path for path, _ in listing.samples)
-    return tuple(listing.classes), FolderSplit(files, labels, shape, workers=_workers(len(files)))
+    files = tuple(path for path, _ in samples)
+    return tuple(names), FolderSplit(files, labels, shape, workers=_workers(len(files)))
 
 
 def _few(names: list[str]) -> str:
@@ -182,8 +188,9 @@ def _statistics(split: Split) -> tuple[list[float], list[float]]:
     weight = histogram / histogram.sum(dim=1, keepdim=True)
     mean = weight @ value
     variance = (weight * (value - mean[:, None]) ** 2).sum(dim=1)
-    # a channel of one colour has nothing to scale
-    std = torch.where(variance > 0, variance.sqrt(), 1.0)
+    # A channel of one colour has nothing to scale. No channel can deviate by more than 1/2: with
+    # that it leaves the payloads to the others.
+    std = torch.where(variance > 0, variance.sqrt(), 0.5)
     return mean.tolist(), std.tolist()
 
 

@@ -57,17 +57,61 @@ def test_encode_looks_every_pixel_up_in_its_channel(input: Input, seed: int) -> 
         assert payload[index] == table[index[-3], pixels[index]]
 
 
-@given(
-    st.lists(st.tuples(st.floats(0.05, 0.95), st.floats(0.05, 1)), min_size=1, max_size=3),
+Channels = list[tuple[float, float]]
+"""Mean and standard deviation of each."""
+
+
+def farthest(mean: float, std: float) -> float:
+    """Return the largest normalised magnitude of a pixel."""
+    return max(abs((pixel - mean) / std) for pixel in (0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "channels",
+    [
+        list(zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)),  # ImageNet
+        list(zip((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), strict=True)),  # CIFAR-10
+        list(zip((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), strict=True)),  # CIFAR-100
+        [(0.1307, 0.3081)],  # MNIST
+        [(0.01, 0.02)],
+    ],
 )
-def test_image_input_uses_the_whole_range_and_nothing_saturates(
-    channels: list[tuple[float, float]],
-) -> None:
+def test_usual_images_use_the_whole_range_and_none_saturates(channels: Channels) -> None:
     mean, std = zip(*channels, strict=True)
     input = image_input((len(channels), 4, 4), mean, std)
+    assert (input.mean, input.std) == (mean, std)
+    assert input.step == max(farthest(m, s) for m, s in channels) / 127
     assert np.abs(payload_table(input).astype(int)).max() == 127
-    extremes = [abs(p / 255 - m) / s for m, s in channels for p in (0, 255)]
-    assert input.step * 127 == pytest.approx(max(extremes), rel=1e-12)
+
+
+def test_a_narrow_channel_keeps_its_payloads_and_a_quarter_of_the_others() -> None:
+    wide, narrow = (0.5, 0.25), (0.25, 0.015625)
+    both = payload_table(image_input((2, 4, 4), *zip(wide, narrow, strict=True)))
+    alone = payload_table(image_input((1, 4, 4), *zip(narrow, strict=True)))
+    assert np.array_equal(both[1], alone[0])
+    assert (both[0].min(), both[0].max()) == (-32, 32)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(1e-6, 0.5)), min_size=1, max_size=3),
+)
+def test_every_channel_has_its_share_of_payloads(channels: Channels) -> None:
+    mean, std = zip(*channels, strict=True)
+    input = image_input((len(channels), 4, 4), mean, std)
+    fewest = min(min(farthest(m, s), 64) for m, s in channels)
+    assert input.step * 127 <= 4 * fewest * (1 + 1e-12)
+    for (m, s), divisor in zip(channels, input.std, strict=True):
+        assert divisor >= s
+        # a quarter of the range up to the farthest pixel, or to 64 deviations
+        assert min(farthest(m, s), 64) * s / (divisor * input.step) >= 127 / 4 * (1 - 1e-12)
+
+
+def test_pixels_beyond_64_deviations_saturate() -> None:
+    table = payload_table(image_input((1, 4, 4), (100 / 255,), (0.5 / 255,)))[0]
+    # 32 levels on each side of the mean, 127 payloads
+    assert table[[68, 99, 100, 101, 132]].tolist() == [-127, -4, 0, 4, 127]
+    assert (table[:68] == -127).all()
+    assert (table[133:] == 127).all()
 
 
 def test_event_counts_are_their_own_payload_and_saturate_at_127() -> None:

@@ -9,7 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from dsr_deploy.data import DataError, FolderSplit, TensorSplit, batches, folders, load
+from dsr_deploy.data import (
+    DataError,
+    Dataset,
+    FolderSplit,
+    TensorSplit,
+    batches,
+    folders,
+    load,
+    payload_table,
+)
+from dsr_deploy.data.decoding import read
+from dsr_deploy.hardware.network import Input
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -93,7 +104,58 @@ def test_colour_jpegs_have_pils_pixels(make_folder: Callable[..., Path]) -> None
 def test_images_of_one_colour_are_possible(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_image(tmp_path / split / "black" / "0.png", np.zeros((8, 8), np.uint8))
-    assert load("imagefolder", tmp_path, timesteps=4).input.std == (1.0,)
+    assert load("imagefolder", tmp_path, timesteps=4).input.std == (0.5,)
+
+
+def load_pixels(directory: Path, pixels: np.ndarray) -> Dataset:
+    """Load training images of these pixels, one test image beside them."""
+    for i, image in enumerate(pixels):
+        write_image(directory / "train" / "all" / f"{i}.png", image)
+    write_image(directory / "test" / "all" / "0.png", pixels[0])
+    return load("imagefolder", directory, timesteps=4)
+
+
+def payload_counts(data: Dataset) -> list[int]:
+    """Return how many payloads the training pixels have, per channel."""
+    assert isinstance(data.train, TensorSplit)
+    rows = zip(payload_table(data.input), data.train.pixels.transpose(0, 1).numpy(), strict=True)
+    return [len(np.unique(row[pixels])) for row, pixels in rows]
+
+
+def test_one_blue_pixel_leaves_the_other_channels_their_payloads(tmp_path: Path) -> None:
+    pixels = random_pixels(0, 8, 32, 32, 3)
+    pixels[..., 2] = 0
+    pixels[3, 4, 5, 2] = 255
+    data = load_pixels(tmp_path, pixels)
+    assert payload_counts(data) == [65, 64, 2]
+
+
+@pytest.mark.parametrize("blue", [0, 128, 255])
+def test_a_channel_of_one_colour_takes_no_payloads_from_the_others(
+    tmp_path: Path, blue: int
+) -> None:
+    pixels = 64 + random_pixels(0, 8, 32, 32, 3) // 2
+    before = load_pixels(tmp_path / "before", pixels).input
+    pixels[..., 2] = blue
+    data = load_pixels(tmp_path / "after", pixels)
+    assert data.input.std == (*before.std[:2], 0.5)
+    assert data.input.step == max(farthest / 127 for farthest in reach(before)[:2])
+    assert payload_counts(data)[2] == 1
+
+
+def reach(input: Input) -> list[float]:
+    return [max(m, 1 - m) / s for m, s in zip(input.mean, input.std, strict=True)]
+
+
+@pytest.mark.parametrize("lowest", [0, 25, 127, 252])
+def test_a_few_gray_levels_have_a_payload_each(tmp_path: Path, lowest: int) -> None:
+    pixels = lowest + random_pixels(0, 8, 32, 32) % 4
+    assert payload_counts(load_pixels(tmp_path, pixels)) == [4]
+
+
+def test_two_equally_frequent_gray_levels_have_a_payload_each(tmp_path: Path) -> None:
+    pixels = np.tile(np.array([[100, 101]], np.uint8), (2, 8, 4))
+    assert payload_counts(load_pixels(tmp_path, pixels)) == [2]
 
 
 def test_too_many_images_for_memory_give_the_same_batches(
@@ -143,6 +205,33 @@ def test_large_images_are_cut_to_size(make_folder: Callable[..., Path]) -> None:
     assert load("imagefolder", directory, timesteps=4).input.shape == (3, 70, 90)
 
 
+def decode(file: Path, side: int) -> np.ndarray:
+    """Return the centre of an image, (side, side, 3)."""
+    split = FolderSplit((str(file),), torch.zeros(1).long(), (3, side, side), resize=True)
+    return read(split, [0])[0].numpy().transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (31, 57), (4, 64), (4, 300), (300, 4)])
+def test_the_centre_is_that_of_the_scaled_image(tmp_path: Path, size: tuple[int, int]) -> None:
+    file = tmp_path / "0.png"
+    write_image(file, random_pixels(0, *size, 3))
+    height, width = (round(side * 32 / min(size)) for side in size)
+    scaled = Image.open(file).resize((width, height), Image.Resampling.BILINEAR)
+    top, left = (round((side - 28) / 2) for side in (height, width))
+    expected = np.array(scaled)[top : top + 28, left : left + 28]
+    assert np.array_equal(decode(file, 28), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1_000_000, 3), (1_000_000, 1, 3)])
+def test_a_very_long_image_is_not_scaled_as_a_whole(
+    tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    # scaled as a whole, it would have rows longer than Pillow allows, or take terabytes
+    file = tmp_path / "0.png"
+    write_image(file, np.full(shape, 7, np.uint8))
+    assert (decode(file, 600) == 7).all()
+
+
 def test_small_images_of_another_size_are_cut_when_a_size_is_given(
     make_folder: Callable[..., Path],
 ) -> None:
@@ -174,6 +263,29 @@ def test_hidden_files_do_not_count(make_folder: Callable[..., Path]) -> None:
     directory = make_folder(8, 8)
     (directory / "train" / "ant" / ".DS_Store").write_bytes(b"\0")
     assert len(load("imagefolder", directory, timesteps=4).train) == 12
+
+
+def test_hidden_folders_do_not_count(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8)
+    expected = load("imagefolder", directory, timesteps=4)
+    (directory / "train" / ".empty").mkdir()
+    for place in ("train/ant", "train", "test", "test/cow"):
+        write_image(directory / place / ".ipynb_checkpoints" / "0.png", random_pixels(0, 8, 8))
+    data = load("imagefolder", directory, timesteps=4)
+    assert data.classes == CLASSES
+    assert (len(data.train), len(data.test)) == (12, 6)
+    assert torch.equal(data.train.labels, expected.train.labels)
+
+
+def test_a_data_set_within_a_hidden_folder_counts(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    directory = make_folder(8, 8)
+    hidden = tmp_path / ".cache"
+    hidden.mkdir()
+    for name in ("train", "test"):
+        (directory / name).rename(hidden / name)
+    assert len(load("imagefolder", hidden, timesteps=4).train) == 12
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
@@ -244,7 +356,7 @@ def test_an_image_of_another_size_is_named(make_folder: Callable[..., Path], suf
     fails(
         directory,
         f"{file}: an image of 10x20 pixels, the first one has 12x16; "
-        "give an image_size to bring all to one size",
+        "bring all to one size with --image-size",
     )
 
 
