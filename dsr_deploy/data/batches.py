@@ -113,18 +113,23 @@ def batches(
         If there are too few samples or a number is out of its range. While iterating: if a file
         is damaged.
     """
-    smallest = (MIN_SAMPLES_PER_RANK if shuffle else 1) * world
+    each = MIN_SAMPLES_PER_RANK if shuffle else 1
+    smallest = each * world
+    fewer = " or start fewer processes" if world > 1 else ""
     if not 0 <= rank < world:
-        raise DataError(f"batches: rank {rank} of {world}; ranks are 0 to {world - 1}")
+        raise DataError(f"batches: process {rank} of {world}; they are 0 to {world - 1}")
     if min(seed, epoch) < 0:
         raise DataError(f"batches: seed {seed}, epoch {epoch}; both are at least 0")
-    if batch_size < smallest:
-        raise DataError(
-            f"batches: batch size {batch_size}; {world} rank(s) need at least {smallest} samples"
-        )
+    # first, since a caller may limit the batch size to what the split has
     if len(split) < (smallest if shuffle else 1):
         raise DataError(
-            f"batches: the split has {len(split)} samples; {world} rank(s) need at least {smallest}"
+            f"batches: a split of size {len(split)}, processes: {world}; each process needs "
+            f"at least {each} samples; add some to the data set{fewer}"
+        )
+    if batch_size < smallest:
+        raise DataError(
+            f"batches: batch size {batch_size}, processes: {world}; each process needs "
+            f"at least {each} samples; raise the batch size{fewer}"
         )
     n = len(split)
     order = _generator(seed, epoch, 0).permutation(n) if shuffle else np.arange(n)

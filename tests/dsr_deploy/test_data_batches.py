@@ -155,12 +155,30 @@ def test_only_a_training_epoch_drops_a_last_single_sample() -> None:
 @pytest.mark.parametrize(
     ("n", "size", "options", "message"),
     [
-        (9, 4, {"rank": 2, "world": 2}, "rank 2 of 2; ranks are 0 to 1"),
+        (9, 4, {"rank": 2, "world": 2}, "process 2 of 2; they are 0 to 1"),
         (9, 4, {"seed": -1}, "seed -1, epoch 2; both are at least 0"),
-        (9, 3, {"world": 2}, "batch size 3; 2 rank(s) need at least 4 samples"),
-        (1, 4, {}, "the split has 1 samples; 1 rank(s) need at least 2"),
+        (
+            9, 1, {},
+            "batch size 1, processes: 1; each process needs at least 2 samples; "
+            "raise the batch size",
+        ),
+        (
+            9, 3, {"world": 2},
+            "batch size 3, processes: 2; each process needs at least 2 samples; "
+            "raise the batch size or start fewer processes",
+        ),
+        (
+            1, 1, {},
+            "a split of size 1, processes: 1; each process needs at least 2 samples; "
+            "add some to the data set",
+        ),
+        (
+            3, 3, {"world": 2},
+            "a split of size 3, processes: 2; each process needs at least 2 samples; "
+            "add some to the data set or start fewer processes",
+        ),
     ],
-)
+)  # fmt: skip
 def test_numbers_out_of_range_are_named(
     n: int, size: int, options: dict[str, int], message: str
 ) -> None:
