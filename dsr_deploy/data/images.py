@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import Final
@@ -72,6 +73,7 @@ def load_cifar(name: str, directory: Path, download: bool) -> Dataset:
 
     reader = CIFAR10 if name == "cifar10" else CIFAR100
     place = directory / reader.base_folder
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     parts = []
     for train in (True, False):
         try:
@@ -80,6 +82,9 @@ def load_cifar(name: str, directory: Path, download: bool) -> Dataset:
                 warnings.simplefilter("ignore")
                 part = reader(directory, train=train, download=download)
         except (OSError, RuntimeError) as error:
+            for folder in missing:
+                with contextlib.suppress(OSError):  # it is not there or not empty
+                    folder.rmdir()
             # torchvision compares checksums before it unpickles anything
             reason = (
                 f"the download failed ({error})" if download else "files are missing or damaged"

@@ -152,6 +152,17 @@ def test_a_failed_download_says_so(cifar10: tuple[Path, np.ndarray]) -> None:
         load("cifar10", directory, timesteps=4)
 
 
+def test_a_failed_download_leaves_no_empty_folder(
+    cifar10: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    for above in (tmp_path / "mine", tmp_path / "new"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match="the download failed"):
+            load("cifar10", above / "data" / "cifar", timesteps=4)
+    assert list((tmp_path / "mine").iterdir()) == []
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
