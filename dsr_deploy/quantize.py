@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsr_deploy import files, provenance
+from dsr_deploy import files
 from dsr_deploy.data import Dataset, batches
 from dsr_deploy.errors import UserError
 from dsr_deploy.fold import fold
@@ -71,7 +71,8 @@ class Row:
     """A row of Table S4: accuracies on the test set, between 0 and 1.
 
     ``dead`` and ``always_on`` count, by layer and where there are any, the neurons that
-    spiked at no timestep of any test sample, and at every one.
+    spiked at no timestep of any test sample, and at every one. ``made_from`` is the SHA-256 of
+    the checkpoint that was quantized.
     """
 
     neuron: str
@@ -83,6 +84,7 @@ class Row:
     samples: int
     dead: dict[str, int]
     always_on: dict[str, int]
+    made_from: str
 
 
 def quantize(
@@ -102,7 +104,6 @@ def quantize(
     said = progress or Silent()
     device = resolve_device(settings.device)
     trained = load_trained(run)
-    made_from = provenance.digest(run.best_checkpoint)
     dataset = load_same_data(trained.description, said)
     try:
         network, row, predictions = _quantize(trained, dataset, settings, device, said)
@@ -112,7 +113,7 @@ def quantize(
     files.write_bytes(folder / "network.safetensors", network_file.to_bytes(network))
     files.write_json(folder / "config.json", dataclasses.asdict(settings))
     files.write_json(folder / "predictions.json", predictions.tolist())
-    files.write_json(folder / "row.json", dataclasses.asdict(row) | {provenance.KEY: made_from})
+    files.write_json(folder / "row.json", dataclasses.asdict(row))
     return row
 
 
@@ -171,6 +172,7 @@ def _quantize(
         samples=len(labels),
         dead=_count_where(counts, 0),
         always_on=_count_where(counts, moments),
+        made_from=trained.digest,
     )
     return frozen, row, predictions
 

@@ -71,6 +71,7 @@ class SimulationReport:
     synops, updates : synaptic operations and neuron updates per sample, counted
     energy : of the spiking network under each set of constants, and of a conventional one
     chip : what the network takes of the chip that it was exported for
+    made_from : SHA-256 of the exported network
     """
 
     network: str
@@ -85,6 +86,7 @@ class SimulationReport:
     energy: tuple[EnergyLine, ...]
     ranges: tuple[LayerRange, ...]
     chip: ChipUse
+    made_from: str
 
 
 def simulate(
@@ -148,9 +150,9 @@ def _simulate_together(
     simulation = functools.reduce(Simulation.merge, itertools.chain(*distributed.gather(parts)))
     _compare(simulation.run.predictions, expected[chosen], chosen)
     lines = energy.estimates(network, simulation)
-    report = _report(network, bits, chip, engine, simulation, test.labels.numpy(), lines)
+    report = _report(network, bits, chip, engine, simulation, test.labels.numpy(), lines, made_from)
     if rank.first:
-        _write(run, report, lines, made_from)
+        _write(run, report, lines)
     return report
 
 
@@ -328,6 +330,7 @@ def _report(
     simulation: Simulation,
     labels: NDArray[np.int64],
     lines: list[EnergyLine],
+    made_from: str,
 ) -> SimulationReport:
     samples = simulation.samples
     counts = simulation.populations
@@ -345,6 +348,7 @@ def _report(
         energy=tuple(line for line in lines if line.part == "total"),
         ranges=tuple(_range(name, seen, proven[name].membrane) for name, seen in counts.items()),
         chip=chip_use(network, chip),
+        made_from=made_from,
     )
 
 
@@ -360,9 +364,7 @@ def _range(name: str, seen: PopulationCounts, proven: MembraneRange) -> LayerRan
     )
 
 
-def _write(
-    run: RunDirectory, report: SimulationReport, lines: list[EnergyLine], made_from: str
-) -> None:
+def _write(run: RunDirectory, report: SimulationReport, lines: list[EnergyLine]) -> None:
     """Write every report of a run; simulate.json last, as the sign that they are complete."""
     folder = run.reports
     title = f"{report.network}, T = {report.timesteps}, {report.bits}-bit weights"
@@ -374,4 +376,4 @@ def _write(
     files.write_json(folder / "sparsity.json", whole["sparsity"])
     files.write_text(folder / "energy.csv", energy.to_csv(lines))
     files.write_json(folder / "energy.json", whole["energy"])
-    files.write_json(run.path / provenance.SIMULATION, whole | {provenance.KEY: made_from})
+    files.write_json(run.path / provenance.SIMULATION, whole)

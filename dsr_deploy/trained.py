@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from dsr_deploy import checkpoint, config, data, files
+from dsr_deploy import checkpoint, config, data, files, provenance
 from dsr_deploy.config import Config
 from dsr_deploy.data import Dataset
 from dsr_deploy.errors import UserError
@@ -46,10 +46,11 @@ class Description:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained float network and what it was trained on."""
+    """A trained float network, what it was trained on, and the SHA-256 of its checkpoint."""
 
     description: Description
     network: SpikingNetwork
+    digest: str
 
     @property
     def config(self) -> Config:
@@ -178,7 +179,7 @@ def load_trained(run: RunDirectory) -> Trained:
     settings = description.config
     network = build(settings, description.input, len(description.classes))
     checkpoint.load(run.best_checkpoint, network, settings)
-    return Trained(description, network.eval())
+    return Trained(description, network.eval(), provenance.digest(run.best_checkpoint))
 
 
 def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:

@@ -80,9 +80,8 @@ def test_simulate_writes_the_reports(run: RunDirectory) -> None:
         "energy.json",
     }
     stored = json.loads((run.reports / "simulate.json").read_text())
-    made_from = stored.pop("made_from")
     exported = (run.export("loihi") / "network.safetensors").read_bytes()
-    assert made_from == hashlib.sha256(exported).hexdigest()
+    assert report.made_from == hashlib.sha256(exported).hexdigest()
     assert stored == json.loads(json.dumps(dataclasses.asdict(report)))
     with (run.reports / "energy.csv").open() as file:
         lines = list(csv.DictReader(file))
