@@ -16,6 +16,7 @@ import click
 
 from dsr_deploy import __version__, config, run_directory
 from dsr_deploy.errors import UserError
+from dsr_deploy.rank import Rank, this_rank
 from dsr_deploy.run_directory import RunDirectory
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -24,8 +25,28 @@ STOPPED = 130
 """Exit code after Ctrl-C, as shells give it."""
 
 
+SHARED = ("train", "simulate")
+"""Commands that several processes do together."""
+
+
+class Stage(click.Command):
+    """Refuses to do several times at once what processes cannot share."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, whose options are right."""
+        world = this_rank().world
+        if world > 1 and self.name not in SHARED:
+            raise UserError(
+                f"{world} processes were started for `{ctx.command_path}`, which is the work of "
+                f"one; start it without torchrun, which serves {' and '.join(SHARED)}"
+            )
+        return super().invoke(ctx)
+
+
 class Stages(click.Group):
     """Lists its commands in the order in which they are used."""
+
+    command_class = Stage
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of their definition."""
@@ -145,22 +166,27 @@ def train(
     if print_config:
         _print(as_json, settings, summaries.configuration(settings))
         return
-    first = _rank() == 0
-    if _several() and directory is None and not resume:
+    rank = this_rank()
+    if rank.world > 1 and directory is None and not resume:
         raise UserError("several processes train one network: name its directory with --run DIR")
     place = directory or run_directory.RUNS
     new = [path for path in (place, *place.parents) if not path.exists()]
-    if not resume and (first or directory is None):
+    if not resume and (rank.first or directory is None):
         name = f"{settings.dataset}-{settings.arch}-{settings.neuron}-t{settings.timesteps}"
         run = run_directory.create(directory, name)
     elif directory is not None:
         run = RunDirectory(directory)
     try:
         _train(run, settings, resume)
+    except KeyboardInterrupt:
+        if not run.config.exists():
+            raise
+        again = f"dsr-deploy train --resume --run {run.path}"
+        raise KeyboardInterrupt(f"stopped; `{again}` continues the training") from None
     finally:
-        if first and not run.config.exists():
+        if rank.first and not run.config.exists():
             _discard(*([run.path] if directory is None else []), *new)
-    if first:
+    if rank.first:
         result, text = summaries.trained(run, settings)
         _print(as_json, result, text)
 
@@ -169,10 +195,15 @@ def _train(run: RunDirectory, settings: config.Config, resume: bool) -> None:
     from dsr_deploy.terminal import Terminal
     from dsr_deploy.train import train
 
-    def begin() -> None:
-        run_directory.point_latest(run)  # now, so that --resume finds a run that is killed
+    shown = Terminal()
 
-    train(settings, run, resume=resume, progress=Terminal(), on_begin=begin)
+    def begin() -> None:
+        try:
+            run_directory.point_latest(run)  # now, so that --resume finds a run that is killed
+        except UserError as error:  # the link is a convenience: training goes on
+            shown.note(f"{error}; later commands need --run {run.path}")
+
+    train(settings, run, resume=resume, progress=shown, on_begin=begin)
 
 
 def _discard(*directories: Path) -> None:
@@ -342,17 +373,18 @@ def _print(as_json: bool, result: Any, text: str) -> None:
     """Print a result once, however many processes found it together."""
     from dsr_deploy import summaries
 
-    if _rank() == 0:
+    if not this_rank().first:
+        return
+    try:
         click.echo(summaries.to_json(result) if as_json else text)
-
-
-def _rank() -> int:
-    """Return the number of this process among those that PyTorch's launcher started together."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def _several() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    except BrokenPipeError:  # who reads has seen enough
+        raise
+    except OSError as error:
+        # What is left in the buffer goes nowhere, or the interpreter fails at its end once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UserError(
+            f"standard output: cannot be written ({error.strerror}); send it elsewhere"
+        ) from None
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -364,8 +396,8 @@ def run(arguments: Sequence[str]) -> int:
         command = context.command_path if context is not None else "dsr-deploy"
         message = " ".join(error.format_message().split()).rstrip(".")
         return _fail(f"{message}; see `{command} --help`", error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("stopped; `dsr-deploy train --resume` continues a training", STOPPED)
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _fail(str(error.__cause__ or "") or "stopped", STOPPED)  # click's cause is ours
     except Exception as error:
         if not _is_users(error):
             raise
@@ -386,12 +418,16 @@ def _is_users(error: Exception) -> bool:
 
 def _fail(message: str, code: int) -> int:
     """Say why, if no other process of this run does already."""
-    if _several():
+    try:
+        rank = this_rank()
+    except UserError:  # says the message, or a wrong command line matters more
+        rank = Rank()
+    if rank.world > 1:
         from dsr_deploy import distributed
 
         if not distributed.speaks():
             return code
-    who = f" (process {_rank()})" if _rank() else ""
+    who = "" if rank.first else f" (process {rank.rank})"
     click.echo(f"error{who}: {message}", err=True)
     return code
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
-from dsr_deploy import files
 from dsr_deploy.errors import UserError
+from dsr_deploy.models.architectures import ARCHITECTURES
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "imagenet", "imagefolder", "cifar10-dvs"]
 NeuronName = Literal["if", "lif"]
@@ -61,15 +62,9 @@ class Config:
     precision: PrecisionName = "auto"
 
     def __post_init__(self) -> None:
-        choices = {
-            "dataset": DATASETS,
-            "neuron": get_args(NeuronName),
-            "optimizer": get_args(OptimizerName),
-            "precision": get_args(PrecisionName),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise UserError(f"{name} {getattr(self, name)!r}; known are {', '.join(known)}")
+        for name, kind in get_type_hints(Config).items():
+            _check_type(name, getattr(self, name), kind)
+        _check_choice("arch", self.arch, ARCHITECTURES)
         whole = {
             "timesteps": (1, 1024),
             "epochs": (1, 100_000),
@@ -80,6 +75,11 @@ class Config:
         for name, (low, high) in whole.items():
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} {getattr(self, name)}; {low} to {high} are possible")
+        if self.warmup_epochs >= self.epochs:
+            raise UserError(
+                f"warmup_epochs {self.warmup_epochs} of {self.epochs} epochs; at least one must "
+                "follow: lower warmup_epochs or raise epochs"
+            )
         if self.image_size is not None and not 8 <= self.image_size <= 1024:
             raise UserError(f"image_size {self.image_size}; 8 to 1024 are possible")
         for name in ("v_threshold_min", "tau", "dt", "lr"):
@@ -165,13 +165,11 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
     """
     given = {name: value for name, value in chosen.items() if value is not None}
     if preset is not None:
-        if preset not in presets():
-            raise UserError(f"preset {preset!r}; known are {', '.join(presets())}")
+        _check_choice("preset", preset, presets())
         dataset, neuron, steps = preset.rsplit("-", 2)
         given = {"dataset": dataset, "neuron": neuron, "timesteps": int(steps[1:])} | given
     dataset = given.get("dataset", "digits")
-    if dataset not in DATASETS:
-        raise UserError(f"dataset {dataset!r}; known are {', '.join(DATASETS)}")
+    _check_choice("dataset", dataset, DATASETS)
     neuron = given.get("neuron", "if")
     timesteps = int(given.get("timesteps", {"digits": 8, "cifar10-dvs": 20}.get(dataset, 4)))
     values = (
@@ -180,6 +178,8 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
         | _neuron_defaults(neuron, timesteps, paper=preset is not None)
         | given
     )
+    if "warmup_epochs" not in given:
+        values["warmup_epochs"] = min(values["warmup_epochs"], values["epochs"] - 1)
     return Config(**values)
 
 
@@ -189,10 +189,7 @@ def from_dict(values: dict[str, Any]) -> Config:
     if set(values) != known:
         odd = sorted(set(values) ^ known)
         raise UserError(f"the configuration has missing or unknown entries: {', '.join(odd)}")
-    try:
-        return Config(**values)
-    except TypeError as error:
-        raise UserError(f"the configuration has a value of a wrong type: {error}") from None
+    return Config(**values)
 
 
 def read(path: Path) -> Config:
@@ -203,10 +200,18 @@ def read(path: Path) -> Config:
     UserError
         If the file is missing or damaged.
     """
-    stored = files.read_json(path)
-    if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
-        raise UserError(f"{path}: not the configuration of a run; train again")
-    return from_dict(stored["config"])
+    try:
+        stored = json.loads(path.read_bytes())
+        if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
+            raise UserError("it has no entry 'config'")
+        return from_dict(stored["config"])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UserError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a run's configuration ({error}); remove the run's directory and train "
+            "again, or name another directory with --run DIR"
+        ) from None
 
 
 def _training_defaults(dataset: str, timesteps: int) -> dict[str, Any]:
@@ -237,6 +242,23 @@ def _neuron_defaults(neuron: str, timesteps: int, *, paper: bool) -> dict[str, A
     return row | {"tau": 1.0} | ({} if paper else {"v_threshold": None})
 
 
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    """Raise UserError if ``value`` is not of ``kind``; whole numbers are numbers, bools are not."""
+    if get_origin(kind) is Literal:
+        _check_choice(name, value, get_args(kind))
+        return
+    kinds = get_args(kind) or (kind,)
+    allowed = (*kinds, int) if float in kinds else kinds
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        words = {int: "a whole number", float: "a number", str: "text", type(None): "null"}
+        raise UserError(f"{name} {value!r}; it must be {' or '.join(words[k] for k in kinds)}")
+
+
+def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{name} {value!r}; known are {', '.join(known)}")
+
+
 def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value <= sys.float_info.max:
         raise UserError(f"{name} {value}; it must be positive and finite")

@@ -1,16 +1,15 @@
 """Several processes that share one piece of work, as PyTorch's launcher starts them.
 
 ``torchrun --no-python --nproc-per-node 2 -- dsr-deploy train --run DIR`` starts each with the
-environment variables read here. Without them there is one process, and nothing here does anything.
+environment variables that :mod:`dsr_deploy.rank` reads. Without them there is one process, and
+nothing here does anything.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeVar
 
@@ -20,31 +19,14 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from dsr_deploy.errors import UserError
+from dsr_deploy.rank import Rank as Rank
+from dsr_deploy.rank import this_rank
 
 Value = TypeVar("Value")
 
 PATIENCE: Final = timedelta(hours=6)
 """How long the processes wait for the first, which may download and convert a data set. A process
 that fails does not cost this time: the launcher stops the others."""
-
-
-@dataclass(frozen=True)
-class Rank:
-    """Number of this process, of how many; the same on this machine alone."""
-
-    rank: int = 0
-    world: int = 1
-    local: int = 0
-    local_world: int = 1
-
-    @property
-    def first(self) -> bool:
-        """Whether this process writes the files and shows progress."""
-        return self.rank == 0
-
-    def part(self, whole: int) -> slice:
-        """Return which of ``whole`` things are this process's; the parts follow each other."""
-        return slice(whole * self.rank // self.world, whole * (self.rank + 1) // self.world)
 
 
 @contextmanager
@@ -54,20 +36,20 @@ def process_group(device: torch.device) -> Iterator[Rank]:
     Raises
     ------
     UserError
-        If there are more processes than GPUs, or another process ended in the middle.
+        If there are more processes than GPUs, the launcher's variables are damaged, or another
+        process ended in the middle.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Rank()
+    rank = this_rank()
+    if rank.world == 1:
+        yield rank
         return
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cuda":
-        if local_world > torch.cuda.device_count():
+        if rank.local_world > torch.cuda.device_count():
             raise UserError(
-                f"{local_world} processes for {torch.cuda.device_count()} GPUs; start at most one "
-                "per GPU, or use --device cpu"
+                f"{rank.local_world} processes for {torch.cuda.device_count()} GPUs; start at most "
+                "one per GPU, or use --device cpu"
             )
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(rank.local)
     # Imported while there is a group, as the first optimizer does, its functions keep the group as
     # the default of a parameter: the group's threads outlive it and may abort the process at exit.
     importlib.import_module("torch.distributed.nn")
@@ -75,7 +57,7 @@ def process_group(device: torch.device) -> Iterator[Rank]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Rank(dist.get_rank(), dist.get_world_size(), local, local_world)
+        yield rank
     except Exception as error:
         speaks()  # before the connections close, so that no process that misses us speaks instead
         if _lost_another(error):
@@ -93,7 +75,7 @@ def speaks() -> bool:
 
     The others fail for the same reason, or because they miss it.
     """
-    rank = os.environ.get("RANK", "0")
+    rank = str(this_rank().rank)
     try:
         store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=10)))
         return bool(store.compare_set("failed", "", rank) == rank.encode())

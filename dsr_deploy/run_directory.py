@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsr_deploy import files
+from dsr_deploy import config, files
 from dsr_deploy.errors import UserError
 
 RUNS = Path("runs")
@@ -121,9 +122,10 @@ def create(path: Path | None, name: str) -> RunDirectory:
     Raises
     ------
     UserError
-        If ``path`` holds a run already, or cannot be written.
+        If ``path`` holds a run already, whole or damaged, or cannot be written.
     """
     if path is not None and (path / "config.json").exists():
+        config.read(path / "config.json")  # a damaged one cannot be continued, and says so
         raise UserError(
             f"{path}: holds a run already; continue it with --resume, or name another directory"
         )
@@ -136,10 +138,18 @@ def create(path: Path | None, name: str) -> RunDirectory:
 
 
 def point_latest(run: RunDirectory) -> None:
-    """Let ``runs/latest`` point to ``run``, so that later commands find it without a path."""
+    """Let ``runs/latest`` point to ``run``, so that later commands find it without a path.
+
+    Raises
+    ------
+    UserError
+        If the link cannot be made, or something else has its name.
+    """
+    temporary = RUNS / f".latest.{os.getpid()}"
     try:
+        if LATEST.exists() and not LATEST.is_symlink():
+            raise FileExistsError(errno.EEXIST, "it is not a link")
         RUNS.mkdir(exist_ok=True)
-        temporary = RUNS / f".latest.{os.getpid()}"
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(run.path.resolve(), RUNS.resolve()))
         os.replace(temporary, LATEST)
@@ -170,7 +180,9 @@ def _make_first(paths: Iterable[Path]) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"{path}: cannot be made ({error.strerror})") from None
+            raise UserError(
+                f"{path}: cannot be made ({error.strerror}); name a directory with --run DIR"
+            ) from None
         return path
     raise AssertionError("no path is free")
 

@@ -1,9 +1,11 @@
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import launcher
 import pytest
 import sample_run
 from safetensors import safe_open
@@ -12,6 +14,7 @@ from safetensors.numpy import save_file
 from dsr_deploy import cli, config, run_directory, terminal
 
 HEAVY = ("torch", "numpy", "numba", "matplotlib", "rich", "sklearn", "spikingjelly")
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    for name in LAUNCHED:
         monkeypatch.delenv(name, raising=False)
     return folder
 
@@ -125,8 +128,20 @@ WRONG = [
     (
         "train --arch resnet21",
         1,
-        "architecture 'resnet21'; known are resnet-tiny, resnet18, resnet20, resnet32, resnet44, "
+        "arch 'resnet21'; known are resnet-tiny, resnet18, resnet20, resnet32, resnet44, "
         "resnet56, resnet110, vgg11",
+    ),
+    (
+        "train --arch resnet21 --print-config",
+        1,
+        "arch 'resnet21'; known are resnet-tiny, resnet18, resnet20, resnet32, resnet44, "
+        "resnet56, resnet110, vgg11",
+    ),
+    (
+        "train --epochs 3 --warmup-epochs 3",
+        1,
+        "warmup_epochs 3 of 3 epochs; at least one must follow: lower warmup_epochs or raise "
+        "epochs",
     ),
     # devices
     ("train --device tpu", 1, "device 'tpu'; auto, cpu, cuda and cuda:N are known"),
@@ -184,6 +199,63 @@ def test_a_run_is_not_overwritten(here: Path, capsys: pytest.CaptureFixture[str]
         "error: run: holds a run already; continue it with --resume, or name another directory\n"
     )
     assert run.config.read_bytes() == before
+
+
+WRONG_VALUES = [
+    ("epochs", 2.5, "epochs 2.5; it must be a whole number"),
+    ("epochs", True, "epochs True; it must be a whole number"),
+    ("epochs", None, "epochs None; it must be a whole number"),
+    ("lr", "x", "lr 'x'; it must be a number"),
+    ("lr", False, "lr False; it must be a number"),
+    ("lr", 10**400, f"lr {10**400}; it must be positive and finite"),
+    ("v_threshold", "x", "v_threshold 'x'; it must be a number or null"),
+    ("image_size", 8.0, "image_size 8.0; it must be a whole number or null"),
+    ("data_dir", 5, "data_dir 5; it must be text or null"),
+    ("device", None, "device None; it must be text"),
+    ("neuron", ["if"], "neuron ['if']; known are if, lif"),
+    ("seeds", 1, "the configuration has missing or unknown entries: seeds"),
+]
+
+DAMAGED = [
+    ("", "Expecting value: line 1 column 1 (char 0)"),
+    ("[]", "it has no entry 'config'"),
+    ('{"config": []}', "it has no entry 'config'"),
+    *(
+        (json.dumps({"config": vars(config.resolve()) | {name: value}}), message)
+        for name, value, message in WRONG_VALUES
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_configuration_is_refused_with_a_way_out(
+    here: Path, capsys: pytest.CaptureFixture[str], content: str, message: str
+) -> None:
+    run = sample_run.write(here / "run")
+    run.config.write_text(content)
+    before = _left(here)
+    # Neither may send the user to the other.
+    for line in ("train --run run", "train --run run --resume"):
+        assert cli.run(line.split()) == 1
+        assert capsys.readouterr().err == (
+            f"error: run/config.json: not a run's configuration ({message}); remove the run's "
+            "directory and train again, or name another directory with --run DIR\n"
+        )
+    assert _left(here) == before
+    assert run.config.read_text() == content
+
+
+def test_whole_numbers_are_numbers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = sample_run.write(here / "run")
+    values = vars(config.resolve()) | {"v_threshold": 2, "lr": 1}
+    run.config.write_text(json.dumps({"config": values}))
+    assert cli.run(["train", "--run", "run", "--resume", "--print-config", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == values
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0), (2, 1), (30, 1)])
+def test_warmup_leaves_an_epoch_and_the_configuration_says_so(epochs: int, warmup: int) -> None:
+    assert config.resolve(epochs=epochs).warmup_epochs == warmup
 
 
 def _truncate(path: Path) -> None:
@@ -305,17 +377,63 @@ def test_a_run_stopped_in_its_first_epoch_is_to_be_resumed(
     )
 
 
-def test_several_processes_need_a_name_that_all_know(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+START = "start several processes with torchrun, which sets it, or unset WORLD_SIZE for one process"
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ("WORLD_SIZE=abc", "WORLD_SIZE is 'abc'; 0 to 1048576 are possible"),
+        ("WORLD_SIZE=-2", "WORLD_SIZE is '-2'; 0 to 1048576 are possible"),
+        ("WORLD_SIZE=2", "RANK is not set"),
+        ("WORLD_SIZE=2 RANK=", "RANK is not set"),
+        ("WORLD_SIZE=2 RANK=2", "RANK is '2'; 0 to 1 are possible"),
+        ("WORLD_SIZE=2 RANK=1.0", "RANK is '1.0'; 0 to 1 are possible"),
+        ("WORLD_SIZE=2 RANK=1", "MASTER_ADDR is not set"),
+        ("WORLD_SIZE=2 RANK=1 MASTER_ADDR=localhost", "MASTER_PORT is not set"),
+        (
+            "WORLD_SIZE=2 RANK=1 MASTER_ADDR=localhost MASTER_PORT=x",
+            "MASTER_PORT is 'x'; 1 to 65535 are possible",
+        ),
+        ("WORLD_SIZE=2 RANK=1 LOCAL_RANK=1", "LOCAL_RANK is '1'; 0 to 0 are possible"),
+        (
+            "WORLD_SIZE=2 RANK=1 LOCAL_WORLD_SIZE=3",
+            "LOCAL_WORLD_SIZE is '3'; 1 to 2 are possible",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "quantize"])
+def test_damaged_variables_of_the_launcher_are_refused(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variables: str,
+    found: str,
+    command: str,
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
-    assert cli.run(["train"]) == 1
-    assert capsys.readouterr().err == (
-        "error (process 1): several processes train one network: name its directory with "
-        "--run DIR\n"
-    )
+    for variable in variables.split():
+        monkeypatch.setenv(*variable.split("="))
+    assert cli.run([command, "--run", "run"]) == 1
+    assert capsys.readouterr().err == f"error: environment variable {found}; {START}\n"
     assert not _left(here)
+    assert cli.run([command, "--help"]) == 0
+    assert cli.run([command, "--foo"]) == 2
+    wrong = f"error: No such option '--foo'; see `dsr-deploy {command} --help`\n"
+    assert capsys.readouterr().err == wrong
+
+
+@pytest.mark.parametrize(
+    "variables", ["RANK=1", "WORLD_SIZE=", "WORLD_SIZE=1 RANK=7", "WORLD_SIZE=0 RANK=x"]
+)
+def test_without_a_world_there_is_one_process_whatever_its_rank(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variables: str
+) -> None:
+    for variable in variables.split():
+        monkeypatch.setenv(*variable.split("="))
+    assert cli.run(["train", "--print-config", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == vars(config.resolve())
+    assert cli.run(["train", "--lr", "0"]) == 1
+    assert capsys.readouterr().err == "error: lr 0.0; it must be positive and finite\n"
 
 
 def test_a_bug_is_not_hidden(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +459,32 @@ def test_an_interrupt_ends_with_a_word(
     sample_run.write(here / "run")
     monkeypatch.setattr(report, "report", stop)
     assert cli.run(["report", "--run", "run"]) == 130
-    assert capsys.readouterr().err.strip().startswith("error: stopped; ")
+    assert capsys.readouterr().err == "\nerror: stopped\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_the_output_is_an_error(here: Path, unbuffered: str) -> None:
+    environment = launcher.ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*launcher.PROGRAM, "train", "--print-config"],
+            stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: standard output: cannot be written (No space left on device); send it elsewhere\n",
+    )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(here: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as pipe:
+        done = subprocess.run(
+            [*launcher.PROGRAM, "train", "--print-config"],
+            stdout=pipe, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.stderr == ""
 
 
 def test_terminal_writes_plain_lines_to_a_file(

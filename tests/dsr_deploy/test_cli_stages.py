@@ -2,8 +2,14 @@
 
 import contextlib
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import launcher
 import pytest
 
 from dsr_deploy import cli
@@ -116,3 +122,87 @@ def test_a_truncated_checkpoint_is_refused(
     assert len(errors) == 1
     assert errors[0].startswith(f"error: {path}: not a whole checkpoint (")
     assert errors[0].endswith("; train again, in another directory")
+
+
+def _a_file(latest: Path) -> None:
+    latest.parent.mkdir()
+    latest.write_text("mine")
+
+
+def _a_folder(latest: Path) -> None:
+    (latest / "mine").mkdir(parents=True)
+
+
+def _no_folder_above(latest: Path) -> None:
+    latest.parent.write_text("mine")
+
+
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [
+        (_a_file, "it is not a link"),
+        (_a_folder, "it is not a link"),
+        (_no_folder_above, "File exists"),
+    ],
+)
+def test_training_goes_on_where_the_link_to_it_cannot_be_made(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    block: Callable[[Path], None],
+    why: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    block(tmp_path / "runs" / "latest")
+    before = set(tmp_path.rglob("*"))
+    note = f"runs/latest: cannot be written ({why}); later commands need --run run"
+    for line in ("train --epochs 1 -T 1 --run run", "train --resume --run run"):
+        _lines(line)
+        said = capsys.readouterr()
+        assert said.err.splitlines()[0] == note
+        assert "Next: dsr-deploy quantize --bits 4 --run run\n" in said.out
+    left = {path for path in tmp_path.rglob("*") if tmp_path / "run" not in (path, *path.parents)}
+    assert left == before
+
+
+def test_an_interrupted_training_names_the_command_that_continues_it(tmp_path: Path) -> None:
+    # A shell lets what it starts in the background ignore the signal.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from dsr_deploy.cli import main; main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "train", "-T", "1", "--run", "run"],
+        cwd=tmp_path,
+        env=launcher.ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not (tmp_path / "run" / "config.json").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == (
+        "error: stopped; `dsr-deploy train --resume --run run` continues the training"
+    )
+
+
+def test_a_training_interrupted_before_it_began_leaves_nothing_to_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dsr_deploy import train
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "load_data", stop)
+    assert cli.run(["train"]) == 130
+    assert capsys.readouterr().err == "\nerror: stopped\n"
+    assert not list(tmp_path.iterdir())

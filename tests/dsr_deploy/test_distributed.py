@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,19 +139,47 @@ def test_a_failure_of_all_is_told_once(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_wrong_option_is_told_by_one_of_all(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Set the variables of three processes but for RANK, and what they talk through."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True)  # as the launcher holds it
     told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "3"}
     told["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     for name, value in told.items():
         monkeypatch.setenv(name, value)
+    yield
+    del store
+
+
+REFUSED = [
+    ("train --lr -1 --run run", "lr -1.0; it must be positive and finite"),
+    ("train", "several processes train one network: name its directory with --run DIR"),
+    *(
+        (
+            f"{name} --run run",
+            f"3 processes were started for `dsr-deploy {name}`, which is the work of one; start "
+            "it without torchrun, which serves train and simulate",
+        )
+        for name in ("quantize", "export", "verify", "report")
+    ),
+]
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(("line", "message"), REFUSED)
+def test_what_is_refused_is_told_by_one_of_all(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    line: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for rank in ("1", "0", "1", "2"):
         monkeypatch.setenv("RANK", rank)
-        assert cli.run(["train", "--lr", "-1", "--run", "run"]) == 1
-    line = "error (process 1): lr -1.0; it must be positive and finite\n"
-    assert capsys.readouterr().err == 2 * line
+        assert cli.run(line.split()) == 1
+    assert capsys.readouterr().err == 2 * f"error (process 1): {message}\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failure_of_one_is_told_by_it_alone(tmp_path: Path) -> None:
