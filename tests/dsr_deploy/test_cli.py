@@ -359,6 +359,18 @@ def test_a_run_has_one_training_at_a_time(here: Path, capsys: pytest.CaptureFixt
         pass
 
 
+def test_where_no_directory_can_be_made_another_is_to_be_named(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "runs").touch()
+    assert cli.run(["train"]) == 1
+    assert capsys.readouterr().err == (
+        "error: runs/digits-resnet-tiny-if-t8: cannot be made (Not a directory); name a directory "
+        "with --run DIR\n"
+    )
+    assert _left(here) == {"runs"}
+
+
 def test_trainings_that_start_together_get_a_directory_each(here: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
         runs = list(pool.map(lambda _: run_directory.create(None, "name"), range(64)))
