@@ -281,9 +281,10 @@ def export(
     """
     from dsr_deploy import summaries
     from dsr_deploy.export import export as export_run
+    from dsr_deploy.terminal import Terminal
 
     run = run_directory.find(directory)
-    made = export_run(run, target, bits, chip)
+    made = export_run(run, target, bits, chip, progress=Terminal())
     _print(as_json, made, summaries.exported(run, made))
 
 

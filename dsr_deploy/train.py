@@ -375,7 +375,7 @@ def evaluate(
 
 def learning_rate(settings: Config, epoch: float) -> float:
     """Return the learning rate at a moment: linear warm-up, then a cosine from lr to 0."""
-    warmup = min(settings.warmup_epochs, settings.epochs - 1)
+    warmup = settings.warmup_epochs
     if epoch < warmup:
         return settings.lr * (epoch + 1 / 16) / (warmup + 1 / 16)
     done = (epoch - warmup) / (settings.epochs - warmup)

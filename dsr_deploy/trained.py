@@ -149,16 +149,19 @@ def describe(run: RunDirectory) -> Description:
     UserError
         If it is missing or damaged.
     """
+    settings = config.read(run.config)
     stored = files.read_json(run.config)
     try:
-        settings = config.from_dict(stored["config"])
         about_input: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in stored["input"].items()
         }
         input, classes = Input(**about_input), tuple(stored["classes"])
         samples = (int(stored["samples"]["train"]), int(stored["samples"]["test"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{run.config}: not a run's configuration ({error}); train again") from None
+        raise UserError(
+            f"{run.config}: not what a training wrote of its data ({error!r}); train again, in "
+            "another directory"
+        ) from None
     return Description(settings, input, classes, samples)
 
 

@@ -138,7 +138,12 @@ def test_a_prediction_that_differs_is_named(run: RunDirectory) -> None:
             None,
             "{file}: cannot be read (No such file or directory)",
         ),
-        ("config.json", "[]", "{file}: not the configuration of a run; train again"),
+        (
+            "config.json",
+            "[]",
+            "{file}: not a run's configuration (it has no entry 'config'); remove the run's "
+            "directory and train again, or name another directory with --run DIR",
+        ),
     ],
 )
 def test_missing_and_damaged_files_are_named(
