@@ -65,6 +65,21 @@ class RunDirectory:
     def export(self, target: str) -> Path:
         return self.path / "export" / target
 
+    def refuse_another(self) -> None:
+        """Make sure that no run has begun here.
+
+        Raises
+        ------
+        UserError
+            If one has, whole or damaged.
+        """
+        if self.config.exists():
+            config.read(self.config)  # a damaged one cannot be continued, and says so
+            raise UserError(
+                f"{self.path}: holds a run already; continue it with --resume, or name another "
+                "directory"
+            )
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Train as the only process that does; the lock ends with the process, however that ends.
@@ -124,13 +139,9 @@ def create(path: Path | None, name: str) -> RunDirectory:
     UserError
         If ``path`` holds a run already, whole or damaged, or cannot be written.
     """
-    if path is not None and (path / "config.json").exists():
-        config.read(path / "config.json")  # a damaged one cannot be continued, and says so
-        raise UserError(
-            f"{path}: holds a run already; continue it with --resume, or name another directory"
-        )
     if path is None:
         return RunDirectory(_make_first(_numbered(RUNS / name)))
+    RunDirectory(path).refuse_another()
     files.make_folder(path)
     if not os.access(path, os.W_OK):
         raise UserError(f"{path}: cannot be written (Permission denied)")

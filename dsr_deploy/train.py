@@ -113,10 +113,11 @@ class _Training:
             return self._execute(resume, on_begin)
 
     def _execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Epoch:
-        self._stream(
-            0
-        )  # refuses a batch size that the data cannot meet, before anything is written
+        # Refuses a batch size that the data cannot meet, before anything is written.
+        self._stream(0)
         if self.rank.first:
+            if not resume:
+                self.run.refuse_another()  # one may have begun while the data were read
             self._remove_leftovers()
         if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch
             self._resume()

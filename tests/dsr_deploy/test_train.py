@@ -200,3 +200,15 @@ def test_a_folder_for_events_that_cannot_be_written_is_one_line(tmp_path: Path) 
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         train(config.resolve(**SMALL), run)
+
+
+def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    train(config.resolve(**SMALL), run)
+    before = run.best_checkpoint.read_bytes()
+    message = (
+        f"{run.path}: holds a run already; continue it with --resume, or name another directory"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        train(config.resolve(**SMALL, seed=1), run)
+    assert run.best_checkpoint.read_bytes() == before
