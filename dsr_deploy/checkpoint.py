@@ -73,7 +73,7 @@ def load(
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["about"])
-            own_settings = about["config"]
+            own_settings = dict(about["config"])
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: not there; run `dsr-deploy train` first") from None

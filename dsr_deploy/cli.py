@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -181,7 +182,7 @@ def train(
     except KeyboardInterrupt:
         if not run.config.exists():
             raise
-        again = f"dsr-deploy train --resume --run {run.path}"
+        again = f"dsr-deploy train --resume --run {shlex.quote(str(run.path))}"
         raise KeyboardInterrupt(f"stopped; `{again}` continues the training") from None
     finally:
         if rank.first and not run.config.exists():

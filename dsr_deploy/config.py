@@ -75,11 +75,6 @@ class Config:
         for name, (low, high) in whole.items():
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} {getattr(self, name)}; {low} to {high} are possible")
-        if self.warmup_epochs >= self.epochs:
-            raise UserError(
-                f"warmup_epochs {self.warmup_epochs} of {self.epochs} epochs; at least one must "
-                "follow: lower warmup_epochs or raise epochs"
-            )
         if self.image_size is not None and not 8 <= self.image_size <= 1024:
             raise UserError(f"image_size {self.image_size}; 8 to 1024 are possible")
         for name in ("v_threshold_min", "tau", "dt", "lr"):
@@ -180,7 +175,13 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
     )
     if "warmup_epochs" not in given:
         values["warmup_epochs"] = min(values["warmup_epochs"], values["epochs"] - 1)
-    return Config(**values)
+    settings = Config(**values)
+    if settings.warmup_epochs >= settings.epochs:
+        raise UserError(
+            f"warmup_epochs {settings.warmup_epochs} of {settings.epochs} epochs; at least one "
+            "must follow: lower warmup_epochs or raise epochs"
+        )
+    return settings
 
 
 def from_dict(values: dict[str, Any]) -> Config:
@@ -209,8 +210,8 @@ def read(path: Path) -> Config:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (UserError, ValueError) as error:
         raise UserError(
-            f"{path}: not a run's configuration ({error}); remove the run's directory and train "
-            "again, or name another directory with --run DIR"
+            f"{path}: not a run's configuration ({error}); train again, and name another "
+            "directory with --run DIR"
         ) from None
 
 

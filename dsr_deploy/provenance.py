@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dsr_deploy import files
 from dsr_deploy.errors import UserError
@@ -59,19 +59,20 @@ def digest(path: Path) -> str:
 def stale(run: RunDirectory) -> dict[str, Stale]:
     """Return the stages that were made from what is no longer there, by stage, in their order.
 
-    A stage made from a stale one is stale as well. A source that was deleted says nothing.
+    A stage made from a stale one is stale as well, and so is one whose record is damaged. A source
+    that was deleted says nothing.
 
     Raises
     ------
     UserError
-        If a stage's record is damaged.
+        If a source cannot be read.
     """
     found: dict[str, Stale] = {}
     for stage, record, source, command in _stages(run):
         changed = source.exists() and record.get(KEY) != digest(source)
         before = source.parent.relative_to(run.path).as_posix()
         if changed or before in found:
-            found[stage] = Stale(stage, before, command)
+            found[stage] = Stale(stage, before, command + run.option())
     return found
 
 
@@ -85,25 +86,30 @@ def tell(run: RunDirectory, stage: str, progress: Progress) -> None:
         progress.note(str(line))
 
 
-def _stages(run: RunDirectory) -> Iterator[tuple[str, dict[str, object], Path, str]]:
+def _stages(run: RunDirectory) -> Iterator[tuple[str, dict[str, Any], Path, str]]:
     """Yield place, record, source and command of each stage that was run."""
     for path in sorted(run.path.glob("quantized-*/row.json")):
         width = path.parent.name.removeprefix("quantized-")
-        yield path.parent.name, _read(path), run.best_checkpoint, f"quantize --bits {width}"
+        if width.isdecimal():  # else a copy that a user made
+            yield path.parent.name, _read(path), run.best_checkpoint, f"quantize --bits {width}"
     for path in sorted(run.path.glob("export/*/manifest.json")):
-        record, target = _read(path), path.parent.name
-        source = run.path / str(record.get("source"))
-        yield (
-            f"export/{target}",
-            record,
-            source,
-            (f"export --target {target} --bits {record.get('bits')}"),
-        )
+        record, command = _read(path), f"export --target {path.parent.name}"
+        source = run.best_checkpoint
+        if isinstance(bits := record.get("bits"), int):
+            source = run.quantized(bits) / "network.safetensors"
+            command += f" --bits {bits}"
+        if isinstance(chip := record.get("chip"), dict) and "chip" in chip:
+            command += f" --chip {chip['chip']}"
+        yield f"export/{path.parent.name}", record, source, command
     path = run.path / SIMULATION
     if path.exists():
         yield SIMULATION, _read(path), run.export("loihi") / "network.safetensors", "simulate"
 
 
-def _read(path: Path) -> dict[str, object]:
-    value = files.read_json(path)
+def _read(path: Path) -> dict[str, Any]:
+    """Return a stage's record; nothing if it is damaged, so that running it again is advised."""
+    try:
+        value = files.read_json(path)
+    except UserError:
+        return {}
     return value if isinstance(value, dict) else {}

@@ -47,12 +47,12 @@ def this_rank() -> Rank:
     world = _number("WORLD_SIZE", 0, MOST_PROCESSES, default=1)
     if world <= 1:
         return Rank()
-    local_world = _number("LOCAL_WORLD_SIZE", 1, world, default=1)
+    local = _number("LOCAL_RANK", 0, world - 1, default=0)
     rank = Rank(
         rank=_number("RANK", 0, world - 1),
         world=world,
-        local=_number("LOCAL_RANK", 0, local_world - 1, default=0),
-        local_world=local_world,
+        local=local,
+        local_world=_number("LOCAL_WORLD_SIZE", local + 1, world, default=local + 1),
     )
     if not os.environ.get("MASTER_ADDR"):
         raise _damaged("MASTER_ADDR", "is not set")

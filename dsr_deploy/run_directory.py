@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,12 @@ class RunDirectory:
     def export(self, target: str) -> Path:
         return self.path / "export" / target
 
+    def option(self) -> str:
+        """Return `` --run DIR``, for a command line; nothing for the newest run."""
+        if LATEST.exists() and LATEST.samefile(self.path):
+            return ""
+        return f" --run {shlex.quote(str(self.path))}"
+
     def refuse_another(self) -> None:
         """Make sure that no run has begun here.
 
@@ -82,7 +89,9 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Train as the only process that does; the lock ends with the process, however that ends.
+        """Train as the only process that does.
+
+        The lock ends with the process, however that ends, on file systems that have ``flock``.
 
         Raises
         ------
@@ -187,15 +196,21 @@ def _make_first(paths: Iterable[Path]) -> Path:
     """Make the first folder of ``paths`` that is not there, and nobody else makes meanwhile."""
     for path in paths:
         try:
-            path.mkdir(parents=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_made(path.parent, error) from None
+        try:
+            path.mkdir()
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(
-                f"{path}: cannot be made ({error.strerror}); name a directory with --run DIR"
-            ) from None
+            raise _not_made(path, error) from None
         return path
     raise AssertionError("no path is free")
+
+
+def _not_made(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be made ({error.strerror}); name a directory with --run DIR")
 
 
 def _numbered(path: Path) -> itertools.chain[Path]:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsr_deploy import run_directory, tables
+from dsr_deploy import tables
 from dsr_deploy.config import Config
 from dsr_deploy.run_directory import RunDirectory
 
@@ -178,6 +178,4 @@ def _shown(path: Path) -> Path:
 
 def _next(run: RunDirectory, command: str, purpose: str) -> str:
     """Return the line that names the next command; with --run unless the run is the newest."""
-    newest = run_directory.LATEST.exists() and run_directory.LATEST.samefile(run.path)
-    where = "" if newest else f" --run {_shown(run.path)}"
-    return f"Next: dsr-deploy {command}{where}\n      {purpose}"
+    return f"Next: dsr-deploy {command}{run.option()}\n      {purpose}"

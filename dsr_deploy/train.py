@@ -109,12 +109,11 @@ class _Training:
         self.best = -1.0
 
     def execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Epoch:
+        self._stream(0)  # refuses a batch size that the data cannot meet
         with self.run.lock() if self.rank.first else contextlib.nullcontext():
             return self._execute(resume, on_begin)
 
     def _execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Epoch:
-        # Refuses a batch size that the data cannot meet, before anything is written.
-        self._stream(0)
         if self.rank.first:
             if not resume:
                 self.run.refuse_another()  # one may have begun while the data were read

@@ -181,8 +181,9 @@ def load_trained(run: RunDirectory) -> Trained:
         )
     settings = description.config
     network = build(settings, description.input, len(description.classes))
+    digest = provenance.digest(run.best_checkpoint)
     checkpoint.load(run.best_checkpoint, network, settings)
-    return Trained(description, network.eval(), provenance.digest(run.best_checkpoint))
+    return Trained(description, network.eval(), digest)
 
 
 def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:

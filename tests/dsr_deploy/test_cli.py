@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from dsr_deploy import cli, config, run_directory, terminal
+from dsr_deploy.rank import Rank, this_rank
 
 HEAVY = ("torch", "numpy", "numba", "matplotlib", "rich", "sklearn", "spikingjelly")
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -238,8 +239,8 @@ def test_a_damaged_configuration_is_refused_with_a_way_out(
     for line in ("train --run run", "train --run run --resume"):
         assert cli.run(line.split()) == 1
         assert capsys.readouterr().err == (
-            f"error: run/config.json: not a run's configuration ({message}); remove the run's "
-            "directory and train again, or name another directory with --run DIR\n"
+            f"error: run/config.json: not a run's configuration ({message}); train again, and "
+            "name another directory with --run DIR\n"
         )
     assert _left(here) == before
     assert run.config.read_text() == content
@@ -359,14 +360,18 @@ def test_a_run_has_one_training_at_a_time(here: Path, capsys: pytest.CaptureFixt
         pass
 
 
+@pytest.mark.parametrize("link", [False, True])
 def test_where_no_directory_can_be_made_another_is_to_be_named(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, capsys: pytest.CaptureFixture[str], link: bool
 ) -> None:
-    (here / "runs").touch()
+    runs = here / "runs"
+    if link:
+        runs.symlink_to(here / "unmounted")
+    else:
+        runs.touch()
     assert cli.run(["train"]) == 1
     assert capsys.readouterr().err == (
-        "error: runs/digits-resnet-tiny-if-t8: cannot be made (Not a directory); name a directory "
-        "with --run DIR\n"
+        "error: runs: cannot be made (File exists); name a directory with --run DIR\n"
     )
     assert _left(here) == {"runs"}
 
@@ -407,7 +412,11 @@ START = "start several processes with torchrun, which sets it, or unset WORLD_SI
             "WORLD_SIZE=2 RANK=1 MASTER_ADDR=localhost MASTER_PORT=x",
             "MASTER_PORT is 'x'; 1 to 65535 are possible",
         ),
-        ("WORLD_SIZE=2 RANK=1 LOCAL_RANK=1", "LOCAL_RANK is '1'; 0 to 0 are possible"),
+        ("WORLD_SIZE=2 RANK=1 LOCAL_RANK=2", "LOCAL_RANK is '2'; 0 to 1 are possible"),
+        (
+            "WORLD_SIZE=2 RANK=1 LOCAL_RANK=1 LOCAL_WORLD_SIZE=1",
+            "LOCAL_WORLD_SIZE is '1'; 2 to 2 are possible",
+        ),
         (
             "WORLD_SIZE=2 RANK=1 LOCAL_WORLD_SIZE=3",
             "LOCAL_WORLD_SIZE is '3'; 1 to 2 are possible",
@@ -533,3 +542,29 @@ def test_terminal_shows_bars_that_go_away(monkeypatch: pytest.MonkeyPatch) -> No
     assert "note 0" in text
     assert "note 1" in text
     assert "outer" in text
+
+
+def test_schedulers_need_not_say_how_many_processes_a_machine_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (
+        ("WORLD_SIZE", "4"), ("RANK", "3"), ("LOCAL_RANK", "1"),
+        ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "29500"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert this_rank() == Rank(rank=3, world=4, local=1, local_world=2)
+
+
+def test_data_that_make_no_batch_leave_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    for part in ("train", "test"):
+        (here / "images" / part / "one").mkdir(parents=True)
+        Image.new("L", (8, 8)).save(here / "images" / part / "one" / "0.png")
+    before = _left(here)
+    line = ["train", "--dataset", "imagefolder", "--data-dir", "images", "--arch", "resnet-tiny"]
+    assert cli.run(line) == 1
+    assert "needs at least 2 samples" in capsys.readouterr().err
+    assert _left(here) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,6 @@ from dsr_deploy.progress import Silent
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.simulate import simulate
 from dsr_deploy.verify import verify
-
-QUANTIZED = "quantized-4 is of an earlier network; `dsr-deploy quantize --bits 4` renews it"
-EXPORTED = (
-    "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4` renews it"
-)
 
 
 class _Notes(Silent):
@@ -47,6 +43,20 @@ def run(tmp_path: Path) -> RunDirectory:
     return run
 
 
+def quantized(run: RunDirectory) -> str:
+    return (
+        f"quantized-4 is of an earlier network; `dsr-deploy quantize --bits 4 --run {run.path}` "
+        "renews it"
+    )
+
+
+def exported(run: RunDirectory) -> str:
+    return (
+        "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4 --chip "
+        f"loihi2 --run {run.path}` renews it"
+    )
+
+
 def test_stages_that_belong_together_are_not_named(run: RunDirectory) -> None:
     said = _Notes()
     simulate(run, 5, progress=said)
@@ -66,10 +76,10 @@ def test_training_on_leaves_all_stages_behind(run: RunDirectory) -> None:
     ):
         said = _Notes()
         use(said)
-        assert said.notes == [QUANTIZED, EXPORTED]
+        assert said.notes == [quantized(run), exported(run)]
     said = _Notes()
     export(run, "loihi", progress=said)
-    assert said.notes == [QUANTIZED]
+    assert said.notes == [quantized(run)]
 
 
 def test_quantizing_again_leaves_the_export_behind(run: RunDirectory) -> None:
@@ -90,3 +100,19 @@ def test_a_source_that_cannot_be_read_is_refused(run: RunDirectory) -> None:
     run.best_checkpoint.mkdir()
     with pytest.raises(UserError, match=r"best\.safetensors: cannot be read \(Is a directory\)$"):
         provenance.stale(run)
+
+
+@pytest.mark.parametrize("content", ['{"made_', "[]", '{"bits": "4"}'])
+def test_a_damaged_record_does_not_stop_what_renews_it(run: RunDirectory, content: str) -> None:
+    (run.path / "reports" / "simulate.json").write_text(content)
+    (run.export("onnx") / "manifest.json").write_text(content)
+    assert list(provenance.stale(run)) == ["export/onnx", "reports/simulate.json"]
+    export(run, "onnx")
+    simulate(run, 5)
+    assert provenance.stale(run) == {}
+
+
+def test_a_copy_that_a_user_made_is_no_stage(run: RunDirectory) -> None:
+    shutil.copytree(run.quantized(4), run.path / "quantized-4-old")
+    run.best_checkpoint.write_bytes(b"better weights")
+    assert "quantized-4-old" not in provenance.stale(run)

@@ -58,8 +58,10 @@ def test_report_names_what_is_of_an_earlier_network(tmp_path: Path) -> None:
     network_file.write(sample_run.network(seed=1), run.quantized(4) / "network.safetensors")
     text = _Page(report(run)).text
     for line in (
-        "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4` renews",
-        "reports/simulate.json is of an earlier network; `dsr-deploy simulate` renews it.",
+        "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4 --chip "
+        f"loihi2 --run {run.path}` renews it.",
+        f"reports/simulate.json is of an earlier network; `dsr-deploy simulate --run {run.path}` "
+        "renews it.",
     ):
         assert line in text
     assert "quantized-4 is of" not in text

@@ -141,8 +141,8 @@ def test_a_prediction_that_differs_is_named(run: RunDirectory) -> None:
         (
             "config.json",
             "[]",
-            "{file}: not a run's configuration (it has no entry 'config'); remove the run's "
-            "directory and train again, or name another directory with --run DIR",
+            "{file}: not a run's configuration (it has no entry 'config'); train again, and "
+            "name another directory with --run DIR",
         ),
     ],
 )
