@@ -161,15 +161,17 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
     given = {name: value for name, value in chosen.items() if value is not None}
     if preset is not None:
         _check_choice("preset", preset, presets())
-        dataset, neuron, steps = preset.rsplit("-", 2)
-        given = {"dataset": dataset, "neuron": neuron, "timesteps": int(steps[1:])} | given
+        trained_on, neuron, steps = preset.rsplit("-", 2)
+        given = {"dataset": trained_on, "neuron": neuron, "timesteps": int(steps[1:])} | given
     dataset = given.get("dataset", "digits")
     _check_choice("dataset", dataset, DATASETS)
+    # A preset's training stays its own on other data, such as the same images in folders.
+    row = dataset if preset is None else trained_on
     neuron = given.get("neuron", "if")
     timesteps = int(given.get("timesteps", {"digits": 8, "cifar10-dvs": 20}.get(dataset, 4)))
     values = (
         {"dataset": dataset, "neuron": neuron, "timesteps": timesteps}
-        | _training_defaults(dataset, timesteps)
+        | _training_defaults(row, timesteps)
         | _neuron_defaults(neuron, timesteps, paper=preset is not None)
         | given
     )

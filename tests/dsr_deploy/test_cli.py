@@ -544,6 +544,13 @@ def test_terminal_shows_bars_that_go_away(monkeypatch: pytest.MonkeyPatch) -> No
     assert "outer" in text
 
 
+def test_a_preset_keeps_its_training_on_other_data() -> None:
+    own = config.resolve("cifar10-if-t5")
+    other = config.resolve("cifar10-if-t5", dataset="imagefolder", data_dir="pictures")
+    assert vars(other) == vars(own) | {"dataset": "imagefolder", "data_dir": "pictures"}
+    assert (other.arch, other.batch_size, other.lr) == ("resnet18", 128, 0.05)
+
+
 def test_schedulers_need_not_say_how_many_processes_a_machine_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
