@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.rank import Rank as Rank
-from dsr_deploy.rank import this_rank
+from dsr_deploy.rank import Rank, this_rank
 
 Value = TypeVar("Value")
 

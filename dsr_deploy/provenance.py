@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,21 +40,6 @@ class Stale:
         return f"{self.stage} is of an earlier network; `dsr-deploy {self.command}` renews it"
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal.
-
-    Raises
-    ------
-    UserError
-        If it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
 def stale(run: RunDirectory) -> dict[str, Stale]:
     """Return the stages that were made from what is no longer there, by stage, in their order.
 
@@ -69,7 +53,7 @@ def stale(run: RunDirectory) -> dict[str, Stale]:
     """
     found: dict[str, Stale] = {}
     for stage, record, source, command in _stages(run):
-        changed = source.exists() and record.get(KEY) != digest(source)
+        changed = source.exists() and record.get(KEY) != files.digest(source)
         before = source.parent.relative_to(run.path).as_posix()
         if changed or before in found:
             found[stage] = Stale(stage, before, command + run.option())

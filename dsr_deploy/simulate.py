@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from dsr_deploy import config, distributed, energy, files, provenance, sparsity, verify
 from dsr_deploy.chip_use import ChipUse, chip_use
 from dsr_deploy.data import Batches, Dataset, Split, TensorSplit, batches
-from dsr_deploy.distributed import Rank
 from dsr_deploy.energy import EnergyLine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, network_file
@@ -28,6 +27,7 @@ from dsr_deploy.hardware.simulation import PopulationCounts, Simulation
 from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.lava_engine import require_python310
 from dsr_deploy.progress import Progress, Silent
+from dsr_deploy.rank import Rank
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.sparsity import Sparsity
 from dsr_deploy.trained import RESTORE, check_same_data, load_data
@@ -132,7 +132,7 @@ def _simulate_together(
     rank: Rank,
     said: Progress,
 ) -> SimulationReport:
-    made_from = provenance.digest(exported_network(run))
+    made_from = files.digest(exported_network(run))
     network = load_exported(run)
     with distributed.leader_first(rank):
         dataset = load_data(config.read(run.config), said)

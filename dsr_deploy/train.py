@@ -18,12 +18,12 @@ from torch import Tensor
 from dsr_deploy import checkpoint, distributed, files
 from dsr_deploy.config import Config, PrecisionName
 from dsr_deploy.data import Batches, Dataset, batches
-from dsr_deploy.distributed import Rank
 from dsr_deploy.errors import UserError
 from dsr_deploy.models import int8_convolution
 from dsr_deploy.models.currents import Precision
 from dsr_deploy.models.network import Activity, SpikingNetwork
 from dsr_deploy.progress import Progress, Silent
+from dsr_deploy.rank import Rank
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.thresholds import choose_thresholds
 from dsr_deploy.trained import build, describe, load_data, load_same_data, write_config
@@ -273,19 +273,12 @@ class _Training:
             self.optimizer,
             about | {"history": history},
         )
-        scalars = {
-            name: getattr(last, name)
-            for name in (
-                "train_loss",
-                "train_accuracy",
-                "test_loss",
-                "test_accuracy",
-                "firing_rate",
-            )
-        } | {f"firing_rate/{name}": rate for name, rate in last.firing_rates.items()}
+        curves = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "firing_rate")
         with self._tensorboard():
-            for name, value in scalars.items():
-                writer.add_scalar(name, value, last.epoch)
+            for name in curves:
+                writer.add_scalar(name, getattr(last, name), last.epoch)
+            for name, rate in last.firing_rates.items():
+                writer.add_scalar(f"firing_rate/{name}", rate, last.epoch)
             writer.flush()
         self.progress.note(
             f"epoch {last.epoch:3}/{self.settings.epochs}  loss {last.train_loss:.4f}  train "

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from dsr_deploy import checkpoint, config, data, files, provenance
+from dsr_deploy import checkpoint, config, data, files
 from dsr_deploy.config import Config
 from dsr_deploy.data import Dataset
 from dsr_deploy.errors import UserError
@@ -181,7 +181,7 @@ def load_trained(run: RunDirectory) -> Trained:
         )
     settings = description.config
     network = build(settings, description.input, len(description.classes))
-    digest = provenance.digest(run.best_checkpoint)
+    digest = files.digest(run.best_checkpoint)
     checkpoint.load(run.best_checkpoint, network, settings)
     return Trained(description, network.eval(), digest)
 

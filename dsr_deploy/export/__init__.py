@@ -68,7 +68,7 @@ def export(
     folder = run.export(target)
     use = None
     try:
-        made_from = provenance.digest(source)
+        made_from = files.digest(source)
         network = network_file.read(source)
         layers = tuple(loihi.summarize(network))
         if target == "loihi":
@@ -81,7 +81,7 @@ def export(
     about = {
         "source": str(source.relative_to(run.path)),
         provenance.KEY: made_from,
-        "files": {name: provenance.digest(folder / name) for name in names},
+        "files": {name: files.digest(folder / name) for name in names},
     }
     files.write_json(folder / "manifest.json", dataclasses.asdict(made) | about)
     return made
