@@ -17,6 +17,7 @@ import click
 
 from dsr_deploy import __version__, config, run_directory
 from dsr_deploy.errors import UserError
+from dsr_deploy.interrupt import interruptible
 from dsr_deploy.rank import Rank, this_rank
 from dsr_deploy.run_directory import RunDirectory
 
@@ -41,7 +42,8 @@ class Stage(click.Command):
                 f"{world} processes were started for `{ctx.command_path}`, which is the work of "
                 f"one; start it without torchrun, which serves {' and '.join(SHARED)}"
             )
-        return super().invoke(ctx)
+        with interruptible():
+            return super().invoke(ctx)
 
 
 class Stages(click.Group):
