@@ -37,7 +37,7 @@ class Stale:
     command: str
 
     def __str__(self) -> str:
-        return f"{self.stage} is of an earlier network; `dsr-deploy {self.command}` renews it"
+        return f"{self.stage} is of an earlier network; `{self.command}` renews it"
 
 
 def stale(run: RunDirectory) -> dict[str, Stale]:
@@ -56,7 +56,7 @@ def stale(run: RunDirectory) -> dict[str, Stale]:
         changed = source.exists() and record.get(KEY) != files.digest(source)
         before = source.parent.relative_to(run.path).as_posix()
         if changed or before in found:
-            found[stage] = Stale(stage, before, command + run.option())
+            found[stage] = Stale(stage, before, run.command(command))
     return found
 
 

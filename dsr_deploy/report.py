@@ -61,6 +61,7 @@ def _values(run: RunDirectory) -> dict[str, Any]:
         "stale": {place: str(line) for place, line in provenance.stale(run).items()},
         "quantization": _quantization(run),
         "exported": _exported(run),
+        "advise": run.command,
         "simulation": _simulation(run),
     }
 

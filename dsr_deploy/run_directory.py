@@ -66,11 +66,10 @@ class RunDirectory:
     def export(self, target: str) -> Path:
         return self.path / "export" / target
 
-    def option(self) -> str:
-        """Return `` --run DIR``, for a command line; nothing for the newest run."""
-        if LATEST.exists() and LATEST.samefile(self.path):
-            return ""
-        return f" --run {shlex.quote(str(self.path))}"
+    def command(self, stage: str) -> str:
+        """Return the line that runs ``stage``, with --run unless this is the newest run."""
+        newest = LATEST.exists() and LATEST.samefile(self.path)
+        return f"dsr-deploy {stage}" + ("" if newest else f" --run {shlex.quote(str(self.path))}")
 
     def refuse_another(self) -> None:
         """Make sure that no run has begun here.
@@ -134,9 +133,8 @@ class RunDirectory:
         if bits is None or bits not in widths:
             asked = "no quantized network" if bits is None else f"no network of {bits} bits"
             have = f" (found: {', '.join(map(str, sorted(widths)))})" if widths else ""
-            raise UserError(
-                f"{self.path}: {asked}{have}; run `dsr-deploy quantize --bits {bits or 4}` first"
-            )
+            command = self.command(f"quantize --bits {bits or 4}")
+            raise UserError(f"{self.path}: {asked}{have}; run `{command}` first")
         return bits
 
 

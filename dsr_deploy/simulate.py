@@ -148,7 +148,7 @@ def _simulate_together(
     if engine == "lava" and len(share):
         _confirm_in_lava(run, network, share, said)
     simulation = functools.reduce(Simulation.merge, itertools.chain(*distributed.gather(parts)))
-    _compare(simulation.run.predictions, expected[chosen], chosen)
+    _compare(run, simulation.run.predictions, expected[chosen], chosen)
     lines = energy.estimates(network, simulation)
     report = _report(network, bits, chip, engine, simulation, test.labels.numpy(), lines, made_from)
     if rank.first:
@@ -166,9 +166,8 @@ def exported_network(run: RunDirectory) -> Path:
     """
     path = run.export("loihi") / "network.safetensors"
     if not path.exists():
-        raise UserError(
-            f"{run.path}: no exported network; run `dsr-deploy export --target loihi` first"
-        )
+        command = run.command("export --target loihi")
+        raise UserError(f"{run.path}: no exported network; run `{command}` first")
     return path
 
 
@@ -254,7 +253,7 @@ def _stream(network: IntegerNetwork, test: Split) -> Batches:
 def _exported(run: RunDirectory) -> tuple[int, Chip]:
     """Return which of the quantized networks was exported, and for which chip."""
     path = run.export("loihi") / "manifest.json"
-    again = "run `dsr-deploy export --target loihi` again"
+    again = f"run `{run.command('export --target loihi')}` again"
     manifest = files.read_json(path)
     bits = manifest.get("bits") if isinstance(manifest, dict) else None
     if not isinstance(bits, int):
@@ -269,7 +268,8 @@ def _exported(run: RunDirectory) -> tuple[int, Chip]:
 def _quantized_predictions(run: RunDirectory, bits: int, samples: int) -> NDArray[np.int64]:
     """Return the quantized network's predictions over the test set, (N,)."""
     path = run.quantized(bits) / "predictions.json"
-    again = f"run `dsr-deploy quantize --bits {bits}` and `dsr-deploy export --target loihi` again"
+    quantize, export = run.command(f"quantize --bits {bits}"), run.command("export --target loihi")
+    again = f"run `{quantize}` and `{export}` again"
     if not path.exists():
         raise UserError(f"{path}: not there; {again}")
     predictions = np.array(files.read_json(path))
@@ -309,7 +309,10 @@ def _confirm_in_lava(
 
 
 def _compare(
-    found: NDArray[np.int64], expected: NDArray[np.int64], samples: NDArray[np.int64]
+    run: RunDirectory,
+    found: NDArray[np.int64],
+    expected: NDArray[np.int64],
+    samples: NDArray[np.int64],
 ) -> None:
     different = np.flatnonzero(found != expected)
     if len(different):
@@ -318,7 +321,7 @@ def _compare(
             f"test sample {samples[first]}: the simulator predicts class {found[first]}, the "
             f"quantized network predicted {expected[first]}; {len(different)} of {len(found)} "
             "predictions differ: export again if the network was quantized since, and let "
-            "`dsr-deploy verify` name the first spike that differs"
+            f"`{run.command('verify')}` name the first spike that differs"
         )
 
 

@@ -177,5 +177,5 @@ def _shown(path: Path) -> Path:
 
 
 def _next(run: RunDirectory, command: str, purpose: str) -> str:
-    """Return the line that names the next command; with --run unless the run is the newest."""
-    return f"Next: dsr-deploy {command}{run.option()}\n      {purpose}"
+    """Return the line that names the next command."""
+    return f"Next: {run.command(command)}\n      {purpose}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import platform
 import shlex
@@ -36,12 +37,14 @@ class Description:
     Attributes
     ----------
     samples : for training and for testing
+    labels : SHA-256 of their labels
     """
 
     config: Config
     input: Input
     classes: tuple[str, ...]
     samples: tuple[int, int]
+    labels: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,10 @@ def load_same_data(description: Description, progress: Progress) -> Dataset:
             f"data set '{dataset.name}': {samples[0]} training and {samples[1]} test samples, the "
             f"run was begun with {description.samples[0]} and {description.samples[1]}; {RESTORE}"
         )
+    if labels_digest(dataset) != description.labels:
+        raise UserError(
+            f"data set '{dataset.name}': labels other than those the run was begun with; {RESTORE}"
+        )
     return dataclasses.replace(dataset, input=description.input)
 
 
@@ -157,12 +164,13 @@ def describe(run: RunDirectory) -> Description:
         }
         input, classes = Input(**about_input), tuple(stored["classes"])
         samples = (int(stored["samples"]["train"]), int(stored["samples"]["test"]))
+        labels = str(stored["labels"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{run.config}: not what a training wrote of its data ({error!r}); train again, in "
             "another directory"
         ) from None
-    return Description(settings, input, classes, samples)
+    return Description(settings, input, classes, samples, labels)
 
 
 def load_trained(run: RunDirectory) -> Trained:
@@ -177,7 +185,7 @@ def load_trained(run: RunDirectory) -> Trained:
     if not run.best_checkpoint.exists() and not run.latest_checkpoint.exists():
         raise UserError(
             f"{run.path}: its training was stopped in the first epoch; continue it with "
-            f"`dsr-deploy train --resume --run {run.path}`"
+            f"`{run.command('train --resume')}`"
         )
     settings = description.config
     network = build(settings, description.input, len(description.classes))
@@ -194,6 +202,7 @@ def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
         "input": dataclasses.asdict(dataset.input),
         "classes": list(dataset.classes),
         "samples": dict(zip(("train", "test"), _sample_counts(dataset), strict=True)),
+        "labels": labels_digest(dataset),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
         "command": shlex.join(sys.argv),
     }
@@ -202,6 +211,12 @@ def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
 
 def _sample_counts(dataset: Dataset) -> tuple[int, int]:
     return len(dataset.train), len(dataset.test)
+
+
+def labels_digest(dataset: Dataset) -> str:
+    """Return the SHA-256 of the labels for training and testing, in their order, in hexadecimal."""
+    labels = torch.cat((dataset.train.labels, dataset.test.labels)).numpy()
+    return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
 
 
 def _form(input: Input) -> str:

@@ -117,7 +117,7 @@ def verify(
     said = progress or Silent()
     network = load_exported(run)
     provenance.tell(run, "export/loihi", said)
-    left_out = {} if engines is not None else _not_by_default(network, samples)
+    left_out = {} if engines is not None else _not_by_default(run, network, samples)
     names = engines or [name for name in ENGINES if name not in left_out]
     if len(set(names)) == 1:
         names = (BASELINE, *names)
@@ -126,7 +126,7 @@ def verify(
     return replace(compare(network, payloads, made, progress=said), left_out=left_out)
 
 
-def _not_by_default(network: IntegerNetwork, samples: int) -> dict[str, str]:
+def _not_by_default(run: RunDirectory, network: IntegerNetwork, samples: int) -> dict[str, str]:
     """Return the engines that cannot run here or take too long, each with what to do about it."""
     if lava_engine.find_python310() is None:
         return {
@@ -137,7 +137,7 @@ def _not_by_default(network: IntegerNetwork, samples: int) -> dict[str, str]:
     if seconds > LAVA_SECONDS:
         return {
             "lava": f"it would take about {seconds / 60:,.0f} minutes; "
-            "`dsr-deploy verify --engines reference,lava --samples 1` runs it"
+            f"`{run.command('verify --engines reference,lava --samples 1')}` runs it"
         }
     return {}
 

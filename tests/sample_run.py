@@ -13,6 +13,7 @@ from dsr_deploy.export import export
 from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
 from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.trained import labels_digest
 
 CLASSES = tuple("0123456789")
 
@@ -65,6 +66,7 @@ def write(path: Path, made: IntegerNetwork | None = None) -> RunDirectory:
         "input": dataclasses.asdict(made.input),
         "classes": list(CLASSES),
         "samples": {"train": 1437, "test": 360},
+        "labels": labels_digest(data.load("digits", timesteps=3)),
         "versions": {"python": "3.11"},
         "command": "dsr-deploy train -T 3",
     }

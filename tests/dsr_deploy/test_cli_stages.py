@@ -92,11 +92,12 @@ def test_a_second_training_gets_a_directory_of_its_own(
     [
         (
             "simulate",
-            "{run}: no exported network; run `dsr-deploy export --target loihi` first",
+            "{run}: no exported network; run `dsr-deploy export --target loihi --run {run}` first",
         ),
         (
             "export --bits 4",
-            "{run}: no network of 4 bits (found: 8); run `dsr-deploy quantize --bits 4` first",
+            "{run}: no network of 4 bits (found: 8); run "
+            "`dsr-deploy quantize --bits 4 --run {run}` first",
         ),
     ],
 )

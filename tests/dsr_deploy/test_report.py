@@ -72,8 +72,8 @@ def test_report_of_a_run_that_has_just_begun_names_the_next_commands(tmp_path: P
     for name in ("metrics.jsonl", "quantized-4/row.json", "export/loihi/manifest.json"):
         (run.path / name).unlink()
     text = _Page(report(run)).text
-    for command in ("train", "quantize --bits 4", "export --target loihi", "simulate"):
-        assert f"Not there yet: dsr-deploy {command} adds it." in text
+    for command in ("train --resume", "quantize --bits 4", "export --target loihi", "simulate"):
+        assert f"Not there yet: dsr-deploy {command} --run {run.path} adds it." in text
 
 
 def test_report_shows_names_as_text(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_prediction_that_differs_is_named(run: RunDirectory) -> None:
     message = (
         f"test sample 36: the simulator predicts class {found}, the quantized network predicted "
         f"{9 - found}; 1 of 10 predictions differ: export again if the network was quantized "
-        "since, and let `dsr-deploy verify` name the first spike that differs"
+        f"since, and let `dsr-deploy verify --run {run.path}` name the first spike that differs"
     )
     with _refused(message):
         simulate(run, 10)
@@ -114,24 +114,24 @@ def test_a_prediction_that_differs_is_named(run: RunDirectory) -> None:
         (
             "quantized-4/predictions.json",
             None,
-            "{file}: not there; run `dsr-deploy quantize --bits 4` and "
-            "`dsr-deploy export --target loihi` again",
+            "{file}: not there; run `dsr-deploy quantize --bits 4 --run {run}` and "
+            "`dsr-deploy export --target loihi --run {run}` again",
         ),
         (
             "quantized-4/predictions.json",
             "[1, 2]",
             "{file}: 2 predictions for a test set of 360 samples; run `dsr-deploy quantize "
-            "--bits 4` and `dsr-deploy export --target loihi` again",
+            "--bits 4 --run {run}` and `dsr-deploy export --target loihi --run {run}` again",
         ),
         (
             "export/loihi/network.safetensors",
             None,
-            "{run}: no exported network; run `dsr-deploy export --target loihi` first",
+            "{run}: no exported network; run `dsr-deploy export --target loihi --run {run}` first",
         ),
         (
             "export/loihi/manifest.json",
             "{}",
-            "{file}: it names no bits; run `dsr-deploy export --target loihi` again",
+            "{file}: it names no bits; run `dsr-deploy export --target loihi --run {run}` again",
         ),
         (
             "export/loihi/manifest.json",

@@ -147,6 +147,15 @@ def test_a_run_does_not_go_on_with_fewer_images(stopped: RunDirectory) -> None:
         _resume(stopped)
 
 
+def test_a_run_does_not_go_on_with_other_labels(stopped: RunDirectory) -> None:
+    train = stopped.path.parent / "images" / "train"
+    moved = sorted((train / "apple").iterdir())[0]
+    moved.rename(train / "pear" / "other.png")
+    message = f"data set 'imagefolder': labels other than those the run was begun with; {RESTORE}"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        _resume(stopped)
+
+
 def test_a_run_does_not_go_on_from_the_checkpoint_of_another(
     stopped: RunDirectory, tmp_path: Path
 ) -> None:

@@ -77,7 +77,7 @@ def test_lava_is_left_out_where_it_would_take_long(
     monkeypatch.setattr(lava_engine, "estimate_seconds", lambda network, samples: 60.0 * samples)
     assert verify.verify(run, samples=3).left_out == {
         "lava": "it would take about 3 minutes; "
-        "`dsr-deploy verify --engines reference,lava --samples 1` runs it"
+        f"`dsr-deploy verify --engines reference,lava --samples 1 --run {run.path}` runs it"
     }
 
 
