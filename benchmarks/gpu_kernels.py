@@ -69,21 +69,20 @@ def passes(shape: Shape, device: torch.device) -> Iterator[Pass]:
     scale, shift = torch.ones(channels, device=device), torch.zeros(channels, device=device)
     v_threshold = torch.ones((), device=device)
     packed, _ = dynamics.fire(current, scale, shift, v_threshold, NEURON)
+    yield (
+        "moments",
+        train * 4 + neurons * 4,
+        lambda: dynamics.moments(current, NEURON),
+    )
+    yield (
+        "fire",
+        train * 4 + packed.numel() + neurons * 4,
+        lambda: dynamics.fire(current, scale, shift, v_threshold, NEURON),
+    )
     for dtype, kind in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
-        given, size = current.to(dtype), dtype.itemsize
-        yield (
-            f"moments {kind}",
-            train * size + neurons * 4,
-            lambda given=given: dynamics.moments(given, NEURON),
-        )
-        yield (
-            f"fire {kind}",
-            train * size + packed.numel() + neurons * 4,
-            lambda given=given: dynamics.fire(given, scale, shift, v_threshold, NEURON),
-        )
         yield (
             f"expand {kind}",
-            packed.numel() + train * size,
+            packed.numel() + train * dtype.itemsize,
             lambda dtype=dtype: dynamics.expand(packed, 0, NEURON.timesteps, dtype),
         )
     yield (

@@ -34,7 +34,7 @@ from dsr_deploy import config
 from dsr_deploy.data import Dataset, TensorSplit, batches, load
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.thresholds import choose_thresholds
-from dsr_deploy.train import learning_rate, resolve_precision
+from dsr_deploy.train import learning_rate, make_optimizer, resolve_precision
 from dsr_deploy.trained import build
 
 Forward = Callable[[SpikingNetwork, Tensor], Tensor]
@@ -48,9 +48,7 @@ def train(
     network = build(settings, dataset.input, len(dataset.classes))
     if settings.precision != "auto":
         network.precision = settings.precision
-    optimizer = torch.optim.SGD(
-        network.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
-    )
+    optimizer = make_optimizer(settings, network)
     curve = []
     for epoch in range(settings.epochs):
         started, sums = time.monotonic(), torch.zeros(3)

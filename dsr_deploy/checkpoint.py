@@ -49,6 +49,8 @@ def save(
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     noted = dict(about) | {"config": dataclasses.asdict(settings)}
+    if optimizer is not None:
+        noted["optimizer"] = type(optimizer).__name__  # SGD without momentum has no tensor
     write_bytes(path, safetensors.torch.save(whole, {"about": json.dumps(noted)}))
 
 
@@ -100,7 +102,7 @@ def load(
                 "do not belong together"
             )
     if optimizer is not None:
-        if not any(name.startswith("optimizer.") for name in tensors):
+        if "optimizer" not in about:
             raise UserError(
                 f"{path}: it holds no state of the optimizer, so no training goes on from it; "
                 "train again, in another directory"

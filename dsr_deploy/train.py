@@ -64,8 +64,8 @@ def train(
 ) -> Epoch:
     """Train as ``settings`` say, and keep everything in ``run``; return the last epoch.
 
-    Killed at any moment and resumed, a run ends with the weights of one that was not (same
-    machine, same number of threads and processes).
+    Killed at any moment and resumed, a run on CPUs ends with the weights of one that was not (same
+    machine, same number of threads and processes); on GPUs cuDNN may add in another order.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class _Training:
         torch.manual_seed(settings.seed)
         self.network = build(settings, dataset.input, len(dataset.classes)).to(device)
         self.network.precision = resolve_precision(settings.precision, device)
-        self.optimizer = _optimizer(settings, self.network)
+        self.optimizer = make_optimizer(settings, self.network)
         self.epochs: list[Epoch] = []
         self.best = -1.0
 
@@ -362,6 +362,7 @@ def evaluate(
         rates = [activity.rates[name] * len(labels) for name in names]
         correct = (outputs.argmax(1) == labels).sum().item()
         sums += torch.tensor([loss, correct, len(labels), *rates], dtype=torch.float64)
+    network.release_workspace()
     loss, correct, count, *rates = distributed.sum_over_ranks(sums).tolist()
     return loss / count, correct / count, dict(zip(names, [r / count for r in rates], strict=True))
 
@@ -384,7 +385,7 @@ def resolve_device(name: str) -> torch.device:
         If it is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -404,7 +405,8 @@ def resolve_device(name: str) -> torch.device:
 def resolve_precision(name: PrecisionName, device: torch.device) -> Precision:
     """Return the arithmetic of the forward convolutions on ``device``.
 
-    "auto" is bf16 on a GPU, 16-bit weights summed exactly on a CPU with VNNI, else fp32.
+    "auto" is bf16 on a GPU that has it, 16-bit weights summed exactly on a CPU with VNNI, and fp32
+    elsewhere.
 
     Raises
     ------
@@ -420,11 +422,11 @@ def resolve_precision(name: PrecisionName, device: torch.device) -> Precision:
     if name != "auto":
         return name
     if cuda:
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     return "fixed16" if int8_convolution.is_fast() else "fp32"
 
 
-def _optimizer(settings: Config, network: SpikingNetwork) -> torch.optim.Optimizer:
+def make_optimizer(settings: Config, network: SpikingNetwork) -> torch.optim.Optimizer:
     """Return the optimizer; weight decay acts on weights alone, not on norms or thresholds."""
     parameters = list(network.parameters())
     groups = [

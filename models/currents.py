@@ -98,8 +98,8 @@ def fixed16_planes(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     largest = weight.flatten(1).abs().amax(1)
     unit = torch.where(largest > 0, largest / LARGEST, torch.ones_like(largest))
-    whole = (weight / unit.reshape(-1, *[1] * (weight.ndim - 1))).round()
-    high = ((whole + HIGH // 2) / HIGH).floor()
+    whole = (weight / unit.reshape(-1, *[1] * (weight.ndim - 1))).round_().to(torch.int16)
+    high = (whole + HIGH // 2) >> 8
     return high.to(torch.int8), (whole - HIGH * high).to(torch.int8), unit
 
 

@@ -1,9 +1,9 @@
 """The passes over time on a CPU: each reads the currents once, in blocks that stay in the L1 cache.
 
-Arrays are (T, M, C): M = N * H * W positions, channels last. Every inner loop runs
-over a flat block of floats, so that the compiler uses the processor's vector width;
-nothing is reordered or fused (no fastmath), so that the spikes are those of the same
-operations in torch. The result does not depend on the number of threads.
+Arrays are (T, M, C): M = N * H * W positions, channels last. Every inner loop runs from 0 over a
+flat block, so that the compiler uses the processor's vector width; an index that it cannot know to
+be positive keeps it from that. Nothing is reordered or fused (no fastmath), so that the spikes are
+those of the same operations in torch. The result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -133,11 +133,12 @@ def expand(packed: U8, first: int, one: Any, out: NDArray[Any]) -> None:
     steps, positions = out.shape
     blocks = (positions + BLOCK - 1) // BLOCK
     zero = one - one
-    for k in range(steps):
-        plane, bit = packed[(first + k) // 8], np.uint8(1 << ((first + k) % 8))
-        row = out[k]
-        for block in prange(blocks):
-            for j in range(block * BLOCK, min(positions, (block + 1) * BLOCK)):
+    for block in prange(blocks):
+        low, high = block * BLOCK, min(positions, (block + 1) * BLOCK)
+        for k in range(steps):
+            plane, bit = packed[(first + k) // 8, low:high], np.uint8(1 << ((first + k) % 8))
+            row = out[k, low:high]
+            for j in range(high - low):
                 row[j] = one if plane[j] & bit else zero
 
 
@@ -155,8 +156,9 @@ def add_spikes(packed: U8, height: np.float32, total: F32) -> None:
     for block in prange(blocks):
         low, high = block * BLOCK, min(positions, (block + 1) * BLOCK)
         for t in range(steps):
-            plane, row, bit = packed[t // 8], total[t], np.uint8(1 << (t % 8))
-            for j in range(low, high):
+            plane, bit = packed[t // 8, low:high], np.uint8(1 << (t % 8))
+            row = total[t, low:high]
+            for j in range(high - low):
                 row[j] += height if plane[j] & bit else np.float32(0)
 
 

@@ -51,7 +51,7 @@ def moments(current: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor, Tensor]:
 
     Parameters
     ----------
-    current : float32 or bfloat16 (T, N, H, W, C), or (1, N, H, W, C) if it is constant
+    current : float32 (T, N, H, W, C), or (1, N, H, W, C) if it is constant
 
     Returns
     -------
@@ -91,7 +91,7 @@ def fire(
 
     Parameters
     ----------
-    current : float32 or bfloat16 (T, N, H, W, C) or (1, N, H, W, C)
+    current : float32 (T, N, H, W, C) or (1, N, H, W, C)
     scale, shift : float32 (C,)
     v_threshold : float32 scalar; it is not read on the host, so nothing waits for it
 
@@ -234,7 +234,7 @@ def _moments(
     total = tl.zeros((ROWS, COLUMNS), tl.float64)
     square = tl.zeros((ROWS, COLUMNS), tl.float64)
     for t in range(STEPS):
-        x = tl.load(current + t * stride + at, mask=inside, other=0).to(tl.float32)
+        x = tl.load(current + t * stride + at, mask=inside, other=0)
         average += tl.fma(tl.load(weights + t), x, minus_zero)
         wide = x.to(tl.float64)
         total += wide
@@ -285,7 +285,7 @@ def _fire(
         for bit in tl.static_range(8):
             t = plane * 8 + bit
             live = inside & (t < T)
-            x = tl.load(current + t * step + at, mask=live, other=0).to(tl.float32)
+            x = tl.load(current + t * step + at, mask=live, other=0)
             normalised = tl.fma(x, scales, minus_zero) + shifts
             u = tl.fma(leak, v, minus_zero) + tl.fma(gain, normalised, minus_zero)
             spike = live & (u >= v_fire)

@@ -104,6 +104,10 @@ class SpikingNetwork(nn.Module):
             for population in self.members():
                 population.height.clamp_(min=lowest)
 
+    def release_workspace(self) -> None:
+        """Free the memory of the currents; the next forward pass takes it anew."""
+        self._workspace = None
+
     def forward(
         self,
         pixels: Tensor,
@@ -188,6 +192,7 @@ class SpikingNetwork(nn.Module):
     ) -> Spikes:
         """Normalise the currents and run the neurons; the representation carries the gradient."""
         norm, neuron = population.norm, self.neuron
+        learns = torch.is_grad_enabled()
         with torch.no_grad():
             mean, total, square = dynamics.moments(current, neuron)
             stats = None
@@ -205,11 +210,11 @@ class SpikingNetwork(nn.Module):
             v_threshold = height / neuron.height_per_threshold
             packed, rate = dynamics.fire(current, scale, shift, v_threshold, neuron)
             value = (rate * height).permute(0, 3, 1, 2)
-            plain = value
-            if neuron.kind == "lif":
+            plain = None  # for IF the same, and without a backward pass nobody asks
+            if neuron.kind == "lif" and learns:
                 plain = dynamics.spike_counts(packed) * (height / neuron.timesteps)
                 plain = plain.permute(0, 3, 1, 2)
-        if torch.is_grad_enabled():
+        if learns:
             value = represent(
                 value,
                 population.height,
@@ -219,7 +224,7 @@ class SpikingNetwork(nn.Module):
                 neuron,
                 self.precision,
             )
-        return Spikes(packed, height, value, value if neuron.kind == "if" else plain)
+        return Spikes(packed, height, value, value if plain is None else plain)
 
     @torch.no_grad()
     def _mean_input(
@@ -243,8 +248,8 @@ class SpikingNetwork(nn.Module):
         for index, spec in enumerate(population.spec.connections):
             signal, weight = signals[spec.source], population.weight(index)
             covariance = None
-            if fluctuates and weight is not None and spec.kernel == 1:
-                covariance = temporal_covariance(spec, current, signal)
+            if fluctuates and weight is not None:
+                covariance = temporal_covariance(spec, current, signal, weight)
             incoming.append(Incoming(spec, signal, weight, covariance))
         return incoming
 

@@ -70,9 +70,7 @@ def drop(spikes: Spikes, probability: float) -> Spikes:
     kept = torch.rand(spikes.packed.shape[1:], device=spikes.packed.device) >= probability
     scale = 1.0 / (1.0 - probability)
     factor = kept.permute(0, 3, 1, 2) * scale
-    return Spikes(
-        spikes.packed * kept,
-        spikes.height * scale,
-        spikes.representation * factor,
-        spikes.plain_mean * factor,
-    )
+    representation = spikes.representation * factor
+    same = spikes.plain_mean is spikes.representation
+    plain_mean = representation if same else spikes.plain_mean * factor
+    return Spikes(spikes.packed * kept, spikes.height * scale, representation, plain_mean)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -46,6 +48,7 @@ def start(
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=processes > 1,
     )
 
 
@@ -54,7 +57,8 @@ def wait(process: subprocess.Popen[bytes], logs: Path, seconds: float = 300) -> 
     try:
         code = process.wait(seconds)
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+            os.killpg(process.pid, signal.SIGKILL)
     out, err = (
         tuple(path.read_text() for path in sorted(logs.rglob(f"[0-9]*/{name}.log")))
         for name in ("stdout", "stderr")

@@ -91,7 +91,9 @@ def advance(population: PopulationModule, sent: dict[str, Tensor], neuron: Neuro
 
 
 def forward(network: SpikingNetwork, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the output's representation, (N, classes), and what each population sent.
+    """Return the output's representation, (N, classes), and each population's spikes.
+
+    Spikes are ``height * spike``, (T, N, C, H, W), before dropout.
 
     Parameters
     ----------
@@ -103,11 +105,19 @@ def forward(network: SpikingNetwork, pixels: Tensor) -> tuple[Tensor, dict[str, 
         if pixels.ndim == 5
         else pixels.expand(neuron.timesteps, *pixels.shape)
     )
+    trains: dict[str, Tensor] = {}
     sent = {INPUT: frames.contiguous()}
     for population in network.members():
-        sent[population.spec.name] = advance(population, sent, neuron)
-    weights = torch.tensor(neuron.weights)
-    last = sent.pop(population.spec.name)
-    output = torch.einsum("tnchw,t->nc", last, weights)
-    sent.pop(INPUT)
-    return output, {**sent, population.spec.name: last}
+        spec = population.spec
+        trains[spec.name] = sent[spec.name] = advance(population, sent, neuron)
+        if spec.dropout and network.training:
+            sent[spec.name] = drop(sent[spec.name], spec.dropout)
+    output = torch.einsum("tnchw,t->nc", sent[spec.name], torch.tensor(neuron.weights))
+    return output, trains
+
+
+def drop(train: Tensor, probability: float) -> Tensor:
+    """Drop neurons of (T, N, C, H, W); draws as the engine does, channels last."""
+    shape = train[0].permute(0, 2, 3, 1).shape
+    kept = (torch.rand(shape) >= probability).permute(0, 3, 1, 2)
+    return train * kept / (1 - probability)

@@ -2,17 +2,20 @@ import dataclasses
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from dsr_deploy import config
 from dsr_deploy.data import DataError
 from dsr_deploy.errors import UserError
 from dsr_deploy.progress import Silent
 from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.train import train
+from dsr_deploy.train import resolve_device, train
 
 SMALL = {"timesteps": 1, "epochs": 1, "batch_size": 256, "precision": "fp32", "device": "cpu"}
 
@@ -67,6 +70,41 @@ def test_weights_that_are_not_finite_stop_the_training(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint").exists()
 
 
+class Stopped(Exception):
+    pass
+
+
+class StopsAfterAnEpoch(Silent):
+    def note(self, text: str) -> None:
+        if text.startswith("epoch "):
+            raise Stopped
+
+
+@pytest.mark.parametrize("choice", [{"momentum": 0.0}, {"optimizer": "adam", "lr": 0.001}])
+def test_every_optimizer_resumes_to_the_same_bits(tmp_path: Path, choice: dict[str, Any]) -> None:
+    settings = config.resolve(**SMALL | {"epochs": 2} | choice)
+    whole, stopped = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "stopped")
+    for run in (whole, stopped):
+        run.path.mkdir()
+    train(settings, whole)
+    with pytest.raises(Stopped):
+        train(settings, stopped, progress=StopsAfterAnEpoch())
+    train(settings, stopped, resume=True)
+    expected = load_file(whole.latest_checkpoint)
+    found = load_file(stopped.latest_checkpoint)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_gpu_does_not_round_float32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with torch.backends.cudnn.flags(allow_tf32=True):  # torch's default
+        assert resolve_device(name) == torch.device("cuda")
+        assert not torch.backends.cudnn.allow_tf32
+
+
 @pytest.fixture
 def stopped(tmp_path: Path) -> RunDirectory:
     """Return a run on a small image folder, stopped after the first of two epochs."""
@@ -75,14 +113,6 @@ def stopped(tmp_path: Path) -> RunDirectory:
     settings = config.resolve(
         dataset="imagefolder", data_dir=str(images), arch="resnet-tiny", **SMALL | {"epochs": 2}
     )
-
-    class Stopped(Exception):
-        pass
-
-    class StopsAfterAnEpoch(Silent):
-        def note(self, text: str) -> None:
-            if text.startswith("epoch "):
-                raise Stopped
 
     run.path.mkdir()
     with pytest.raises(Stopped):
