@@ -180,7 +180,8 @@ def train(
     elif directory is not None:
         run = RunDirectory(directory)
     try:
-        _train(run, settings, resume)
+        with interruptible():
+            _train(run, settings, resume)
     except KeyboardInterrupt:
         if not run.config.exists():
             raise

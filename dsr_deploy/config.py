@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -20,6 +19,13 @@ PrecisionName = Literal["auto", "fp32", "bf16", "fixed16"]
 DATASETS: Final[tuple[str, ...]] = get_args(DatasetName)
 TABLE_TIMESTEPS: Final = (5, 10, 15, 20)
 
+FLOAT32: Final = (1e-37, 1e38)
+"""What float32 holds, in which networks are trained, rounded to powers of ten."""
+
+SHORTEST_STEP: Final = 1 / 4096
+LONGEST_STEP: Final = 8
+"""Of dt in units of tau: exp(-8) of 4096 is 1."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -31,7 +37,7 @@ class Config:
     image_size : side in pixels; None for the data set's own
     arch : see :data:`dsr_deploy.models.architectures.ARCHITECTURES`
     neuron, timesteps : kind of all neurons, and T
-    v_threshold : initial Vth; None chooses each layer's from the first batch
+    v_threshold : initial Vth; None chooses each layer's from at most 64 samples
     v_threshold_min, alpha, tau, dt : see :class:`dsr_deploy.models.neuron.Neuron`
     epochs, batch_size, optimizer, lr, momentum, weight_decay : the training;
         the learning rate rises linearly for ``warmup_epochs``, then falls as a cosine to 0
@@ -86,6 +92,13 @@ class Config:
                     f"v_threshold {self.v_threshold} lies below its lower bound "
                     f"v_threshold_min {self.v_threshold_min}; raise one or lower the other"
                 )
+        steps = self.dt / self.tau
+        if self.neuron == "lif" and not SHORTEST_STEP <= steps <= LONGEST_STEP:
+            raise UserError(
+                f"dt {self.dt} and tau {self.tau}; dt is {SHORTEST_STEP:.5f} to {LONGEST_STEP} "
+                "times tau, which the 12 bits of a chip's decay can tell from no leak and from no "
+                "memory"
+            )
         if not 0 < self.alpha <= 1:
             raise UserError(f"alpha {self.alpha}; it lies above 0 and is at most 1")
         if not 0 <= self.momentum < 1:
@@ -169,6 +182,11 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
     row = dataset if preset is None else trained_on
     neuron = given.get("neuron", "if")
     timesteps = int(given.get("timesteps", {"digits": 8, "cifar10-dvs": 20}.get(dataset, 4)))
+    for name in ("tau", "dt"):
+        if neuron == "if" and name in given:
+            raise UserError(
+                f"{name} {given[name]}; IF neurons do not leak: leave it out, or use neuron lif"
+            )
     values = (
         {"dataset": dataset, "neuron": neuron, "timesteps": timesteps}
         | _training_defaults(row, timesteps)
@@ -263,5 +281,6 @@ def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not 0 < value <= sys.float_info.max:
-        raise UserError(f"{name} {value}; it must be positive and finite")
+    low, high = FLOAT32
+    if not low <= value <= high:
+        raise UserError(f"{name} {value}; {low:.0e} to {high:.0e} are possible")

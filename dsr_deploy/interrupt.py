@@ -1,4 +1,4 @@
-"""Ctrl-C that is neither lost nor turned into another error while numba compiles."""
+"""Ctrl-C that is neither lost nor turned into another error."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-COMPILERS = ("numba", "llvmlite")
-"""Packages in whose callbacks from C a KeyboardInterrupt is printed and ignored, or leaves as an
-AttributeError (llvmlite/binding/executionengine.py, ``_raw_object_cache_notify``, and ffi.py,
-``ObjectRef.detach``)."""
+UNSAFE = ("numba", "llvmlite", "importlib", "_frozen_importlib", "_frozen_importlib_external")
+"""Packages below whose frames no KeyboardInterrupt is raised.
+
+A compiler's callbacks from C print and ignore it, or leave with an AttributeError
+(llvmlite/binding/executionengine.py, ``_raw_object_cache_notify``, and ffi.py,
+``ObjectRef.detach``). Imports of extension modules abort the process.
+"""
 AGAIN = 0.02
-"""Seconds after which an interrupt that came in the middle of a compilation is tried again."""
+"""Seconds after which an interrupt that came at such a moment is tried again."""
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt in the block, though never inside a compilation.
+    """Let Ctrl-C raise KeyboardInterrupt in the block, and whatever a library makes of it too.
 
     Where the signal is ignored, as a shell does for what it starts in the background, it stays so.
     """
@@ -27,9 +30,12 @@ def interruptible() -> Iterator[None]:
     if not callable(handle):
         yield
         return
+    pressed = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if _compiles(frame):
+        nonlocal pressed
+        pressed = True
+        if _unsafe(frame):
             timer = threading.Timer(AGAIN, _thread.interrupt_main)
             timer.daemon = True
             timer.start()
@@ -39,14 +45,18 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield
+    except Exception:
+        if pressed:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         signal.signal(signal.SIGINT, handle)
 
 
-def _compiles(frame: FrameType | None) -> bool:
-    """Whether a frame, or one that called it, is a compiler's."""
+def _unsafe(frame: FrameType | None) -> bool:
+    """Whether a frame, or one that called it, is of code that does not bear an exception."""
     while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] in COMPILERS:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in UNSAFE:
             return True
         frame = frame.f_back
     return False

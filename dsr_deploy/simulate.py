@@ -114,6 +114,8 @@ def simulate(
         If a file is missing or damaged, the data are not those of the network, a prediction or a
         spike differs, or there is no Lava where it was asked for.
     """
+    if threads is not None and threads < 1:
+        raise UserError(f"threads {threads}; at least 1")
     if engine not in ENGINES:
         raise UserError(f"engine {engine!r}; known are {', '.join(ENGINES)}")
     if engine == "lava":

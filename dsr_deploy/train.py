@@ -250,12 +250,19 @@ class _Training:
         )
 
     def _report_silent(self, silent: set[str], steps: int) -> None:
-        for name in sorted(set.intersection(*distributed.gather(silent))):
-            self.progress.note(
-                f"layer '{name}' has not fired in the first {steps} steps; nothing behind it can "
-                "learn: lower --v-threshold (or leave it out: it is then chosen from the data), or "
-                "raise --timesteps"
+        names = sorted(set.intersection(*distributed.gather(silent)))
+        if not names:
+            return
+        settings = self.settings
+        way = "raise --timesteps, or lower --v-threshold-min"
+        if settings.v_threshold is not None:
+            way = (
+                "leave out --v-threshold, which is then chosen from the data, or raise --timesteps"
             )
+        self.progress.note(
+            f"no neuron has fired in the first {steps} steps of {', '.join(names)}; nothing behind "
+            f"can learn: {way}"
+        )
 
     def _save(self, writer: Any) -> None:
         last = self.epochs[-1]

@@ -184,8 +184,8 @@ def load_trained(run: RunDirectory) -> Trained:
     description = describe(run)
     if not run.best_checkpoint.exists() and not run.latest_checkpoint.exists():
         raise UserError(
-            f"{run.path}: its training was stopped in the first epoch; continue it with "
-            f"`{run.command('train --resume')}`"
+            f"{run.path}: no epoch of its training came to an end; continue it with "
+            f"`{run.command('train --resume')}`, or train anew if it failed"
         )
     settings = description.config
     network = build(settings, description.input, len(description.classes))

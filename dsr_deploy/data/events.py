@@ -43,6 +43,11 @@ def load_cifar10_dvs(
     frames = _open_frames(directory, timesteps, download)
     labels = torch.tensor(frames.targets, dtype=torch.int64)
     train, test = _split(frames.targets, len(frames.classes))
+    if not test:
+        raise DataError(
+            f"{directory}: {len(train)} recordings; the last tenth of each class is for testing, "
+            "so at least one class needs 10 or more"
+        )
     # the training samples first, so that both splits are slices of one file
     pixels = torch.from_numpy(_counts(frames, train + test, timesteps, directory, progress))
     return Dataset(
@@ -81,13 +86,34 @@ def _open_frames(directory: Path, timesteps: int, download: bool) -> Any:
         raise DataError(
             f"{directory}: there is no folder extract/ with the recordings; allow the download"
         )
+    elif recordings.is_dir():
+        _check_same(events, _names(events, "npz"), recordings, _names(recordings, "aedat"))
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        return CIFAR10DVS(
+        frames = CIFAR10DVS(
             str(directory), data_type="frame", frames_number=timesteps, split_by="number"
         )
     except Exception as error:  # spikingjelly and its archives raise almost anything
         raise DataError(f"{directory}: spikingjelly cannot make frames: {_line(error)}") from None
+    place = directory / f"frames_number_{timesteps}_split_by_number"
+    _check_same(place, _names(place, "npz"), events, _names(events, "npz"))
+    return frames
+
+
+def _names(folder: Path, suffix: str) -> set[str]:
+    """Return ``class/recording`` of all files in a folder of folders, without their suffix."""
+    return {f"{path.parent.name}/{path.stem}" for path in folder.glob(f"*/*.{suffix}")}
+
+
+def _check_same(made: Path, found: set[str], source: Path, wanted: set[str]) -> None:
+    """Refuse what was made from other recordings than are there now."""
+    for name in sorted(found ^ wanted):
+        place, other = (source, made) if name in wanted else (made, source)
+        raise DataError(
+            f"{made}: made from other recordings ('{name}' is in {place.name}/, not in "
+            f"{other.name}/); delete events_np/, frames_number_*/ and counts_* beside it, they are "
+            "made again"
+        )
 
 
 def _convert(recordings: Path, events: Path, convert: Callable[[Path, Path], None]) -> None:

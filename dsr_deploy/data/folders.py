@@ -14,6 +14,7 @@ from torch import Tensor
 from dsr_deploy.data.dataset import DataError, Dataset, FolderSplit, Progress, Split, TensorSplit
 from dsr_deploy.data.decoding import MODES, Request, open_image, read, stream
 from dsr_deploy.data.encoding import image_input
+from dsr_deploy.hardware.strict_json import LONGEST_TEXT
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
@@ -132,6 +133,12 @@ def _list_files(folder: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, .
     )
     if not names:
         raise DataError(f"{folder}: it is empty; a folder per class belongs here")
+    for name in names:
+        if len(name) > LONGEST_TEXT or not name.isprintable():
+            raise DataError(
+                f"{folder}: a folder named {ascii(name)[:60]}; a class is named with at most "
+                f"{LONGEST_TEXT} printable characters: rename it"
+            )
     # Not by extension: a file that is no image is an error later, not left out in silence.
     samples = make_dataset(
         folder,

@@ -113,8 +113,16 @@ WRONG = [
     ("train --epochs 0", 1, "epochs 0; 1 to 100000 are possible"),
     ("train --alpha 1.5", 1, "alpha 1.5; it lies above 0 and is at most 1"),
     ("train --alpha nan", 1, "alpha nan; it lies above 0 and is at most 1"),
-    ("train --v-threshold -1", 1, "v_threshold -1.0; it must be positive and finite"),
-    ("train --v-threshold-min 0", 1, "v_threshold_min 0.0; it must be positive and finite"),
+    ("train --v-threshold -1", 1, "v_threshold -1.0; 1e-37 to 1e+38 are possible"),
+    ("train --v-threshold 1e39", 1, "v_threshold 1e+39; 1e-37 to 1e+38 are possible"),
+    ("train --tau 2", 1, "tau 2.0; IF neurons do not leak: leave it out, or use neuron lif"),
+    (
+        "train --neuron lif --dt 9",
+        1,
+        "dt 9.0 and tau 1.0; dt is 0.00024 to 8 times tau, which the 12 bits of a chip's decay can "
+        "tell from no leak and from no memory",
+    ),
+    ("train --v-threshold-min 0", 1, "v_threshold_min 0.0; 1e-37 to 1e+38 are possible"),
     (
         "train --v-threshold 0.001",
         1,
@@ -208,7 +216,7 @@ WRONG_VALUES = [
     ("epochs", None, "epochs None; it must be a whole number"),
     ("lr", "x", "lr 'x'; it must be a number"),
     ("lr", False, "lr False; it must be a number"),
-    ("lr", 10**400, f"lr {10**400}; it must be positive and finite"),
+    ("lr", 10**400, f"lr {10**400}; 1e-37 to 1e+38 are possible"),
     ("v_threshold", "x", "v_threshold 'x'; it must be a number or null"),
     ("image_size", 8.0, "image_size 8.0; it must be a whole number or null"),
     ("data_dir", 5, "data_dir 5; it must be text or null"),
@@ -389,8 +397,8 @@ def test_a_run_stopped_in_its_first_epoch_is_to_be_resumed(
     sample_run.write(here / "run")
     assert cli.run(["quantize", "--run", "run"]) == 1
     assert capsys.readouterr().err == (
-        "error: run: its training was stopped in the first epoch; continue it with "
-        "`dsr-deploy train --resume --run run`\n"
+        "error: run: no epoch of its training came to an end; continue it with "
+        "`dsr-deploy train --resume --run run`, or train anew if it failed\n"
     )
 
 
@@ -454,7 +462,7 @@ def test_without_a_world_there_is_one_process_whatever_its_rank(
     assert cli.run(["train", "--print-config", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == vars(config.resolve())
     assert cli.run(["train", "--lr", "0"]) == 1
-    assert capsys.readouterr().err == "error: lr 0.0; it must be positive and finite\n"
+    assert capsys.readouterr().err == "error: lr 0.0; 1e-37 to 1e+38 are possible\n"
 
 
 def test_a_bug_is_not_hidden(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,35 @@ def test_the_second_time_everything_comes_from_one_file(converted: Path) -> None
     assert torch.equal(first.test.labels, second.test.labels)
 
 
+def test_recordings_that_came_later_are_not_left_out(converted: Path) -> None:
+    folders = [converted / "events_np", converted / "frames_number_4_split_by_number"]
+    for number in range(PER_CLASS, PER_CLASS + 10):
+        path = converted / "extract" / "cat" / f"cifar10_cat_{number}.aedat"
+        write_aedat(path, draw_events(3, number))
+    for made, source in zip(folders, ["extract", "events_np"], strict=True):
+        fails(
+            converted,
+            f"{made}: made from other recordings ('cat/cifar10_cat_10' is in {source}/, not in "
+            f"{made.name}/); delete events_np/, frames_number_*/ and counts_* beside it, they are "
+            "made again",
+        )
+        shutil.rmtree(folders[0])
+    shutil.rmtree(folders[1])
+    (converted / "counts_4_48x48.npy").unlink()
+    dataset = load_dvs(converted)
+    assert (len(dataset.train), len(dataset.test)) == (99, 11)
+
+
+def test_too_few_recordings_are_refused(recordings: Path) -> None:
+    for file in (recordings / "extract").rglob("*_9.aedat"):
+        file.unlink()
+    fails(
+        recordings,
+        f"{recordings}: 90 recordings; the last tenth of each class is for testing, so at least "
+        "one class needs 10 or more",
+    )
+
+
 def test_progress_is_counted_and_nothing_is_printed(
     recordings: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

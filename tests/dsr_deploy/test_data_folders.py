@@ -314,6 +314,18 @@ def test_differing_classes_are_named(make_folder: Callable[..., Path]) -> None:
     )
 
 
+def test_a_class_name_that_no_network_file_holds_is_named(
+    make_folder: Callable[..., Path],
+) -> None:
+    directory = make_folder(8, 8)
+    (directory / "train" / "a\u200bb").mkdir()
+    fails(
+        directory,
+        f"{directory / 'train'}: a folder named 'a\\u200bb'; a class is named with at most 200 "
+        "printable characters: rename it",
+    )
+
+
 def test_a_class_without_images_is_named(make_folder: Callable[..., Path]) -> None:
     directory = make_folder(8, 8)
     for name in "abcdefg":

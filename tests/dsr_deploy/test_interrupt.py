@@ -29,8 +29,8 @@ def test_an_interrupt_is_raised_at_once() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("package", ["llvmlite.binding.ffi", "numba"])
-def test_an_interrupt_waits_for_the_end_of_a_compilation(package: str) -> None:
+@pytest.mark.parametrize("package", ["llvmlite.binding.ffi", "numba", "importlib._bootstrap"])
+def test_an_interrupt_waits_for_the_end_of_a_compilation_or_an_import(package: str) -> None:
     done: list[str] = []
 
     def compile_something() -> None:
@@ -45,6 +45,19 @@ def test_an_interrupt_waits_for_the_end_of_a_compilation(package: str) -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
         compile_and_go_on()
     assert done == ["compiled"]
+
+
+def test_what_a_library_makes_of_an_interrupt_is_one() -> None:
+    def convert() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise TypeError("incompatible arguments") from None
+
+    with pytest.raises(KeyboardInterrupt), interruptible(), interruptible():
+        convert()
+    with pytest.raises(TypeError), interruptible():
+        raise TypeError
 
 
 def test_what_python_did_before_is_done_again_after() -> None:

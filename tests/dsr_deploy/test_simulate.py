@@ -165,6 +165,11 @@ def test_a_number_of_samples_that_is_not_there_is_refused(run: RunDirectory, sam
         simulate(run, samples)
 
 
+def test_a_number_of_threads_that_is_none_is_refused(run: RunDirectory) -> None:
+    with _refused("threads 0; at least 1"):
+        simulate(run, threads=0)
+
+
 def _digits(**changes: object) -> Dataset:
     return dataclasses.replace(data.load("digits", timesteps=3), **changes)
 

@@ -34,9 +34,9 @@ def test_a_layer_that_stays_silent_is_reported_with_a_way_out(tmp_path: Path) ->
     settings = config.resolve(**SMALL | {"batch_size": 1437}, v_threshold=1e6)
     epoch = train(settings, RunDirectory(tmp_path), progress=said)
     assert said.notes[:-1] == [
-        f"layer '{name}' has not fired in the first 1 steps; nothing behind it can learn: lower "
-        "--v-threshold (or leave it out: it is then chosen from the data), or raise --timesteps"
-        for name in sorted(epoch.firing_rates)
+        f"no neuron has fired in the first 1 steps of {', '.join(sorted(epoch.firing_rates))}; "
+        "nothing behind can learn: leave out --v-threshold, which is then chosen from the data, or "
+        "raise --timesteps"
     ]
 
 
