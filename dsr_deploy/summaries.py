@@ -26,7 +26,7 @@ def to_json(result: Any) -> str:
 
 def configuration(settings: Config) -> str:
     """Return a line per value."""
-    unset = {"v_threshold": "from the first batch", "image_size": "the data set's own"}
+    unset = {"v_threshold": "from the data", "image_size": "the data set's own"}
     lines = []
     for name, value in vars(settings).items():
         lines.append(f"{name:16} {unset.get(name, 'none') if value is None else value}")
