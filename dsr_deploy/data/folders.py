@@ -139,6 +139,7 @@ def _list_files(folder: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, .
                 f"{folder}: a folder named {ascii(name)[:60]}; a class is named with at most "
                 f"{LONGEST_TEXT} printable characters: rename it"
             )
+    _check_links(folder)
     # Not by extension: a file that is no image is an error later, not left out in silence.
     samples = make_dataset(
         folder,
@@ -153,6 +154,16 @@ def _list_files(folder: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, .
         raise DataError(f"{folder}: there is no image of {_few(empty)}")
     files = tuple(path for path, _ in samples)
     return tuple(names), FolderSplit(files, labels, shape, workers=_workers(len(files)))
+
+
+def _check_links(folder: Path) -> None:
+    """Refuse links that lead to images which are found without them, or in circles."""
+    seen: dict[str, str] = {}
+    for path, _, _ in os.walk(folder, followlinks=True):
+        place = os.path.realpath(path)
+        if place in seen:
+            raise DataError(f"{path}: the same folder as {seen[place]}; remove one of the two")
+        seen[place] = path
 
 
 def _few(names: list[str]) -> str:

@@ -326,6 +326,22 @@ def test_a_class_name_that_no_network_file_holds_is_named(
     )
 
 
+@pytest.mark.parametrize("target", [".", "..", "../bee"])
+def test_images_that_a_link_doubles_are_named(
+    make_folder: Callable[..., Path], target: str
+) -> None:
+    directory = make_folder(8, 8)
+    link = directory / "train" / CLASSES[0] / "link"
+    link.symlink_to(target)
+    with pytest.raises(DataError, match=r": the same folder as .*; remove one of the two$"):
+        load("imagefolder", directory, timesteps=4)
+    link.unlink()
+    elsewhere = directory / "elsewhere"
+    (directory / "train" / CLASSES[0]).rename(elsewhere)
+    (directory / "train" / CLASSES[0]).symlink_to(elsewhere)
+    assert len(load("imagefolder", directory, timesteps=4).train) == 4 * len(CLASSES)
+
+
 def test_a_class_without_images_is_named(make_folder: Callable[..., Path]) -> None:
     directory = make_folder(8, 8)
     for name in "abcdefg":
