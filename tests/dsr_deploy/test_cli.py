@@ -347,9 +347,9 @@ def test_resume_refuses_other_settings(here: Path, capsys: pytest.CaptureFixture
     line = ["train", "--run", "run", "--resume"]
     assert cli.run([*line, "-T", "3", "--print-config"]) == 0
     capsys.readouterr()
-    assert cli.run([*line, "--epochs", "30"]) == 1
+    assert cli.run([*line, "--epochs", "31"]) == 1
     assert capsys.readouterr().err == (
-        "error: run: the run was started with epochs 15, not 30; leave the option out to continue "
+        "error: run: the run was started with epochs 30, not 31; leave the option out to continue "
         "it, or train anew without --resume\n"
     )
 
