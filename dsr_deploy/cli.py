@@ -32,7 +32,7 @@ SHARED = ("train", "simulate")
 
 
 class Stage(click.Command):
-    """Refuses to do several times at once what processes cannot share."""
+    """Stops at Ctrl-C, and refuses to do several times at once what processes cannot share."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, whose options are right."""

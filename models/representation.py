@@ -205,7 +205,7 @@ def temporal_covariance(
     Averaged over samples and positions. A weight also acts on the deviation that BatchNorm divides
     by, through the fluctuation of the currents over time. With few inputs per neuron the gradient
     needs that path (cosine 0.72 without it in a trained classifier), and with frames as input the
-    first layer does (0.91). From spikes through a larger window it is left out: it would cost as
+    first layer does (0.957). From spikes through a larger window it is left out: it would cost as
     much as the forward pass, and the cosine is 0.99 without.
 
     Parameters
