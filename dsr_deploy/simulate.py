@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,13 +145,15 @@ def _simulate_together(
     if threads is None and rank.world > 1:
         threads = max(1, (os.cpu_count() or 1) // rank.local_world)
     share = take(test, np.arange(len(test))[rank.part(len(test))])
-    parts = _simulate(network, share, threads, said)
+    simulation, predictions = _simulate(network, share, threads, said)
     if engine == "lava" and len(share):
         _confirm_in_lava(run, network, share, said)
-    simulation = functools.reduce(Simulation.merge, itertools.chain(*distributed.gather(parts)))
-    _compare(run, simulation.run.predictions, expected[chosen], chosen)
+    simulation = functools.reduce(Simulation.merge, distributed.gather(simulation))
+    predictions = np.concatenate(distributed.gather(predictions))
+    _compare(run, predictions, expected[chosen], chosen)
     lines = energy.estimates(network, simulation)
-    report = _report(network, bits, chip, engine, simulation, test.labels.numpy(), lines, made_from)
+    correct = predictions == test.labels.numpy()
+    report = _report(network, bits, chip, engine, simulation, correct, lines, made_from)
     if rank.first:
         _write(run, report, lines)
     return report
@@ -284,19 +285,27 @@ def _quantized_predictions(run: RunDirectory, bits: int, samples: int) -> NDArra
 
 def _simulate(
     network: IntegerNetwork, test: Split, threads: int | None, progress: Progress
-) -> list[Simulation]:
-    """Return the counts of each batch of ``test``, which may be empty."""
+) -> tuple[Simulation, NDArray[np.int64]]:
+    """Return the counts over ``test``, which may be empty, and the predictions, (N,).
+
+    Batches are added up as they come, so that no more is kept of a sample than its prediction.
+    """
     simulator = Simulator(network)
-    parts: list[Simulation] = []
-    correct = done = 0
+    whole = simulator.run(_no_payloads(network)).without_scores()
+    predictions, correct = [np.zeros(0, np.int64)], 0
     with progress.task("simulating", len(test)) as task:
         for payloads, labels in _stream(network, test) if len(test) else ():
             part = simulator.run(payloads.numpy(), threads=threads)
-            parts.append(part)
-            correct += int((part.run.predictions == labels.numpy()).sum())
-            done += len(labels)
-            task.advance(len(labels), f"accuracy {correct / done:.1%}")
-    return parts
+            whole = whole.merge(part.without_scores())
+            predictions.append(part.run.predictions)
+            correct += int((predictions[-1] == labels.numpy()).sum())
+            task.advance(len(labels), f"accuracy {correct / whole.samples:.1%}")
+    return whole, np.concatenate(predictions)
+
+
+def _no_payloads(network: IntegerNetwork) -> NDArray[np.int8]:
+    frames = (network.timesteps,) if network.input.framed else ()
+    return np.zeros((0, *frames, *network.input.shape), np.int8)
 
 
 def _confirm_in_lava(
@@ -333,7 +342,7 @@ def _report(
     chip: Chip,
     engine: str,
     simulation: Simulation,
-    labels: NDArray[np.int64],
+    correct: NDArray[np.bool_],
     lines: list[EnergyLine],
     made_from: str,
 ) -> SimulationReport:
@@ -346,7 +355,7 @@ def _report(
         samples=samples,
         timesteps=network.timesteps,
         engine=engine,
-        accuracy=float((simulation.run.predictions == labels).mean()),
+        accuracy=float(correct.mean()),
         synops=sum(connection.synops for connection in simulation.connections) / samples,
         updates=sum(population.updates for population in counts.values()) / samples,
         sparsity=sparsity.measure(network, simulation),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +20,21 @@ class PopulationCounts:
     ----------
     spikes : int64 (C, H, W), spikes of each neuron
     per_timestep : int64 (T,), spikes of the population at each timestep
-    per_sample : int64 (N,), spikes of the population in each sample
     updates : neuron updates, one per neuron, timestep and sample
     u_min, u_max : extremes of the membrane potential before the reset, and of its initial 0
     """
 
     spikes: Int64
     per_timestep: Int64
-    per_sample: Int64
     updates: int
     u_min: int
     u_max: int
 
     def merge(self, other: PopulationCounts) -> PopulationCounts:
-        """Return the counts of both, the samples of ``other`` after this one's."""
+        """Return the counts of both."""
         return PopulationCounts(
             spikes=self.spikes + other.spikes,
             per_timestep=self.per_timestep + other.per_timestep,
-            per_sample=np.concatenate([self.per_sample, other.per_sample]),
             updates=self.updates + other.updates,
             u_min=min(self.u_min, other.u_min),
             u_max=max(self.u_max, other.u_max),
@@ -69,7 +66,9 @@ class Simulation:
 
     Attributes
     ----------
-    run : scores, and the spikes if they were recorded
+    samples : N
+    run : scores, and the spikes if they were recorded; of no sample in what
+        :meth:`without_scores` returns
     populations : counts by name, in order of evaluation
     connections : counts in the order of the network's connections
     input_events : payloads other than zero that entered; an image that is shown at every timestep
@@ -77,24 +76,24 @@ class Simulation:
     timesteps : T
     """
 
+    samples: int
     run: Run
     populations: dict[str, PopulationCounts]
     connections: tuple[ConnectionCounts, ...]
     input_events: int
     timesteps: int
 
-    @property
-    def samples(self) -> int:
-        """N."""
-        return len(self.run.scores)
+    def without_scores(self) -> Simulation:
+        """Return the counts alone; their size does not depend on the number of samples."""
+        return replace(self, run=Run(self.run.scores[:0].copy()))
 
     def merge(self, other: Simulation) -> Simulation:
         """Return one simulation of the samples of both, those of ``other`` last.
 
-        A data set that does not fit in memory is simulated batch by batch, in constant memory
-        apart from the results::
+        A data set that does not fit in memory is simulated batch by batch, in constant memory::
 
-            functools.reduce(Simulation.merge, (simulator.run(batch) for batch in batches))
+            parts = (simulator.run(batch).without_scores() for batch in batches)
+            functools.reduce(Simulation.merge, parts)
 
         Both must be of the same network; spikes are kept if both recorded them.
         """
@@ -105,6 +104,7 @@ class Simulation:
                 for name, mine in self.run.spikes.items()
             }
         return Simulation(
+            samples=self.samples + other.samples,
             run=Run(np.concatenate([self.run.scores, other.run.scores]), spikes),
             populations={
                 name: mine.merge(other.populations[name]) for name, mine in self.populations.items()

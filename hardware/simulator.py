@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 import numba
@@ -92,19 +93,13 @@ class Simulator:
         whole = jobs[0].result()
         for job in jobs[1:]:
             whole = whole.merge(job.result())
-        return Simulation(
-            Run(whole.run.scores, spikes),
-            whole.populations,
-            whole.connections,
-            whole.input_events,
-            whole.timesteps,
-        )
+        return replace(whole, run=Run(whole.run.scores, spikes))
 
 
 class _State:
     """The changing arrays of one population in one thread; channels last."""
 
-    def __init__(self, layer: Layer, timesteps: int, samples: int) -> None:
+    def __init__(self, layer: Layer, timesteps: int) -> None:
         population = layer.population
         channels, height, width = population.shape
         pixels = height * width
@@ -122,7 +117,6 @@ class _State:
         )
         self.counts = np.zeros((pixels, channels), np.int64)
         self.per_timestep = np.zeros(timesteps, np.int64)
-        self.per_sample = np.zeros(samples, np.int64)
         self.u_min, self.u_max = 0, 0
 
 
@@ -139,8 +133,7 @@ class _Worker:
         """Simulate ``payloads[samples]``; write their spikes into ``spikes`` if it is given."""
         network = self.network
         self.states = {
-            layer.population.name: _State(layer, network.timesteps, len(samples))
-            for layer in self.layers
+            layer.population.name: _State(layer, network.timesteps) for layer in self.layers
         }
         self.events = [0] * len(network.connections)
         self.synops = [0] * len(network.connections)
@@ -155,7 +148,6 @@ class _Worker:
                 for layer in self.layers:
                     state = self._step(layer, frame, f"timestep {t} of sample {sample}")
                     state.per_timestep[t] += state.events.number
-                    state.per_sample[slot] += state.events.number
                     if spikes is not None:
                         name = layer.population.name
                         _, height, width = layer.population.shape
@@ -222,7 +214,6 @@ class _Worker:
             populations[population.name] = PopulationCounts(
                 spikes=np.ascontiguousarray(counts),
                 per_timestep=state.per_timestep,
-                per_sample=state.per_sample,
                 updates=population.size * self.network.timesteps * len(scores),
                 u_min=state.u_min,
                 u_max=state.u_max,
@@ -231,7 +222,12 @@ class _Worker:
             ConnectionCounts(*counts) for counts in zip(self.events, self.synops, strict=True)
         )
         return Simulation(
-            Run(scores), populations, connections, self.input_events, self.network.timesteps
+            samples=len(scores),
+            run=Run(scores),
+            populations=populations,
+            connections=connections,
+            input_events=self.input_events,
+            timesteps=self.network.timesteps,
         )
 
 

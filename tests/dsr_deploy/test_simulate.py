@@ -3,6 +3,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import energy as hardware_energy
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.energy_constants import load_constants
+from dsr_deploy.hardware.simulation import Simulation
 from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.progress import Silent
 from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.simulate import check_data, simulate, spread
+from dsr_deploy.simulate import _simulate as simulate_split
+from dsr_deploy.simulate import check_data, simulate, spread, take
 from dsr_deploy.simulate import test_payloads as read_payloads
 
 
@@ -50,6 +53,36 @@ def test_simulate_finds_what_the_reference_finds(run: RunDirectory) -> None:
 
 def test_simulate_gives_the_same_whatever_the_number_of_threads(run: RunDirectory) -> None:
     assert simulate(run, 40, threads=1) == simulate(run, 40, threads=3)
+
+
+def test_one_batch_is_held_at_a_time_whatever_the_number_of_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[weakref.ref[np.ndarray]] = []
+    held: list[int] = []
+    simulate_batch = Simulator.run
+
+    def watched(simulator: Simulator, payloads: np.ndarray, **options: object) -> Simulation:
+        held.append(sum(array() is not None for array in made))
+        part = simulate_batch(simulator, payloads, **options)
+        arrays = [part.run.scores, *(counts.spikes for counts in part.populations.values())]
+        made.extend(map(weakref.ref, arrays))
+        return part
+
+    monkeypatch.setattr(Simulator, "run", watched)
+    network, test = sample_run.network(), data.load("digits", timesteps=3).test
+    whole, predictions = simulate_split(network, take(test, np.arange(300)), 1, Silent())
+    assert len(made) == 3 * (1 + 10)  # scores and two populations of no sample and ten batches
+    assert max(held) <= 3
+    assert (whole.samples, whole.run.scores.shape) == (300, (0, 10))
+    monkeypatch.undo()
+    at_once = Simulator(network).run(sample_run.payloads()[:300])
+    np.testing.assert_array_equal(predictions, at_once.run.predictions)
+    assert whole.connections == at_once.connections
+    for name, counts in at_once.populations.items():
+        found = whole.populations[name]
+        np.testing.assert_array_equal(found.spikes, counts.spikes)
+        np.testing.assert_array_equal(found.per_timestep, counts.per_timestep)
 
 
 def test_simulate_estimates_energy_with_every_set_of_constants(run: RunDirectory) -> None:

@@ -18,7 +18,6 @@ def _counts(spikes: np.ndarray) -> PopulationCounts:
     return PopulationCounts(
         spikes=spikes.sum(axis=(0, 1)),
         per_timestep=spikes.sum(axis=(0, 2, 3, 4)),
-        per_sample=spikes.sum(axis=(1, 2, 3, 4)),
         updates=spikes.size,
         u_min=0,
         u_max=0,
@@ -33,6 +32,7 @@ def test_measure_counts_what_a_hand_counts() -> None:
     output = np.zeros((2, 3, 10, 1, 1), np.int64)
     output[1, 0, 7] = 1
     simulation = Simulation(
+        samples=2,
         run=Run(np.zeros((2, 10), np.int64)),
         populations={"conv": _counts(conv), "output": _counts(output)},
         connections=(),

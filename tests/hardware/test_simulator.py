@@ -85,7 +85,6 @@ def test_counts_are_those_of_the_recorded_spikes(data):
         counts, fired = found.populations[population.name], spikes[population.name]
         assert np.array_equal(counts.spikes, fired.sum((0, 1)))
         assert np.array_equal(counts.per_timestep, fired.sum((0, 2, 3, 4)))
-        assert np.array_equal(counts.per_sample, fired.sum((1, 2, 3, 4)))
         assert counts.updates == fired.size
         assert (counts.u_min, counts.u_max) == naive_extremes(
             network, payloads, spikes, population.name
@@ -115,7 +114,6 @@ def test_batches_merge_to_the_whole(data):
         found = merged.populations[name]
         assert np.array_equal(found.spikes, counts.spikes)
         assert np.array_equal(found.per_timestep, counts.per_timestep)
-        assert np.array_equal(found.per_sample, counts.per_sample)
         assert (found.updates, found.u_min, found.u_max) == (
             counts.updates,
             counts.u_min,
@@ -137,7 +135,6 @@ def test_a_network_worked_by_hand(tiny):
     counts = found.populations["out"]
     assert counts.spikes.tolist() == [[[3]]]
     assert counts.per_timestep.tolist() == [1, 1, 1]
-    assert counts.per_sample.tolist() == [3, 0]
     assert (counts.updates, counts.u_min, counts.u_max) == (6, 0, 16)
     assert (found.connections[0].events, found.connections[0].synops) == (6, 6)
     assert found.input_events == 6
