@@ -9,7 +9,7 @@ that hypothesis draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +68,13 @@ class Quantization:
 
 
 @st.composite
-def quantizations(draw: Draw) -> Quantization:
-    """Draw a network of 1 to 5 populations, at most 5 x 6 x 6 each, of 1 to 9 timesteps."""
+def quantizations(draw: Draw, odd: Sequence[float] = (0.0, 0.1, 0.5)) -> Quantization:
+    """Draw a network of 1 to 5 populations, at most 5 x 6 x 6 each, of 1 to 9 timesteps.
+
+    Parameters
+    ----------
+    odd : possible shares of extreme parameters
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     topology = _topology(draw)
     neuron = Neuron(
@@ -80,9 +85,9 @@ def quantizations(draw: Draw) -> Quantization:
         tau=draw(st.sampled_from([0.3, 1.0, 40.0])),
     )
     network = SpikingNetwork(topology, neuron).eval()
-    odd = draw(st.sampled_from([0.0, 0.1, 0.5]))
+    share = draw(st.sampled_from(odd))
     for population in network.members():
-        _fill(population, rng, odd)
+        fill(population, rng, share)
     channels = topology.input_shape[0]
     low, high = draw(st.sampled_from([(-127, 127), (-128, 127), (-8, 8), (0, 127), (3, 7)]))
     shown = Input(
@@ -162,7 +167,7 @@ def _shortcuts(source: str, shape: Shape, made: Shape) -> list[ConnectionSpec]:
 
 
 @torch.no_grad()
-def _fill(population: PopulationModule, rng: np.random.Generator, odd: float) -> None:
+def fill(population: PopulationModule, rng: np.random.Generator, odd: float = 0.0) -> None:
     """Draw a population's parameters; a share ``odd`` of them is extreme."""
 
     def draw(usual: NDArray[np.float64], extremes: tuple[float, ...]) -> torch.Tensor:

@@ -1,21 +1,32 @@
 """DSR unrolled in time, with autograd: the oracle of the training engine.
 
 Every timestep keeps its own tensors and its own gradient, as the authors' code and spikingjelly do;
-nothing is shared with the engine but the parameters.
+nothing is shared with the engine but the parameters. A network of float64 runs in float64.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dsr_deploy.models.batchnorm import TimeBatchNorm
 from dsr_deploy.models.network import PopulationModule, SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.models.topology import INPUT, ConnectionSpec
+
+Fire = Callable[[Tensor, Tensor, Neuron], Tensor]
+
+
+def timestep_weights(neuron: Neuron, like: Tensor) -> Tensor:
+    """Return the weight of each timestep in a representation, (T,), of the dtype of ``like``."""
+    return torch.tensor(neuron.weights, dtype=like.dtype)
 
 
 class UnrolledSpikes(torch.autograd.Function):
@@ -31,7 +42,7 @@ class UnrolledSpikes(torch.autograd.Function):
             spike = v >= neuron.alpha * v_threshold
             v = v - v_threshold * spike
             sent.append(spike * height)
-        weights = torch.tensor(neuron.weights).reshape(-1, *[1] * (current.ndim - 1))
+        weights = timestep_weights(neuron, current).reshape(-1, *[1] * (current.ndim - 1))
         mean = (current * weights).sum(0)
         ctx.save_for_backward(mean, height, weights)
         ctx.divisor = neuron.divisor
@@ -55,8 +66,8 @@ def normalise(norm: TimeBatchNorm, current: Tensor) -> Tensor:
         variance = wide.var((0, 1, 3, 4), unbiased=False)
     else:
         mean, variance = norm.running_mean.double(), norm.running_variance.double()
-    scale = norm.gamma * (variance + norm.eps).rsqrt().float()
-    shift = norm.beta - mean.float() * scale
+    scale = norm.gamma * (variance + norm.eps).rsqrt().to(current.dtype)
+    shift = norm.beta - mean.to(current.dtype) * scale
     return current * scale[:, None, None] + shift[:, None, None]
 
 
@@ -76,7 +87,9 @@ def transmit(spec: ConnectionSpec, sent: Tensor, weight: Tensor | None) -> Tenso
     return flat.unflatten(0, sent.shape[:2])
 
 
-def advance(population: PopulationModule, sent: dict[str, Tensor], neuron: Neuron) -> Tensor:
+def advance(
+    population: PopulationModule, sent: dict[str, Tensor], neuron: Neuron, fire: Fire
+) -> Tensor:
     """Return what ``population`` sends, (T, N, C, H, W)."""
     parts = [
         transmit(spec, sent[spec.source], population.weight(i))
@@ -87,17 +100,20 @@ def advance(population: PopulationModule, sent: dict[str, Tensor], neuron: Neuro
         current = current + part
     if population.norm is not None:
         current = normalise(population.norm, current)
-    return UnrolledSpikes.apply(current, population.height, neuron)
+    return fire(current, population.height, neuron)
 
 
-def forward(network: SpikingNetwork, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def forward(
+    network: SpikingNetwork, pixels: Tensor, fire: Fire = UnrolledSpikes.apply
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the output's representation, (N, classes), and each population's spikes.
 
     Spikes are ``height * spike``, (T, N, C, H, W), before dropout.
 
     Parameters
     ----------
-    pixels : (N, C, H, W) or (N, T, C, H, W)
+    pixels : (N, C, H, W) or (N, T, C, H, W), of the parameters' dtype
+    fire : makes of currents (T, N, C, H, W), a height and a neuron what is sent
     """
     neuron = network.neuron
     frames = (
@@ -109,11 +125,30 @@ def forward(network: SpikingNetwork, pixels: Tensor) -> tuple[Tensor, dict[str, 
     sent = {INPUT: frames.contiguous()}
     for population in network.members():
         spec = population.spec
-        trains[spec.name] = sent[spec.name] = advance(population, sent, neuron)
+        trains[spec.name] = sent[spec.name] = advance(population, sent, neuron, fire)
         if spec.dropout and network.training:
             sent[spec.name] = drop(sent[spec.name], spec.dropout)
-    output = torch.einsum("tnchw,t->nc", sent[spec.name], torch.tensor(neuron.weights))
-    return output, trains
+    weights = timestep_weights(neuron, pixels)
+    return torch.einsum("tnchw,t->nc", sent[spec.name], weights), trains
+
+
+def spikes(
+    network: SpikingNetwork,
+    payloads: NDArray[np.int8],
+    step: float,
+    fire: Fire = UnrolledSpikes.apply,
+) -> dict[str, NDArray[np.bool_]]:
+    """Return the spikes of a trained network in double precision, (N, T, C, H, W).
+
+    Parameters
+    ----------
+    payloads : (N, C, H, W) or (N, T, C, H, W)
+    step : value of one unit of them
+    """
+    double = copy.deepcopy(network).double().eval()
+    with torch.no_grad():
+        _, trains = forward(double, torch.from_numpy(payloads).double() * step, fire)
+    return {name: (train > 0).transpose(0, 1).numpy() for name, train in trains.items()}
 
 
 def drop(train: Tensor, probability: float) -> Tensor:
