@@ -98,6 +98,17 @@ def _training_options(command: Command) -> Command:
         option("--data-dir", type=click.Path(path_type=Path), metavar="DIR",
                help="Where its files are, or are downloaded to; digits needs none."),
         option("--image-size", type=int, help="Side in pixels; for imagenet and imagefolder."),
+        option("--flip/--no-flip", default=None,
+               help="Mirror every second training image. Leave it off where a mirror image is of "
+               "another class: arrows, letters, left and right.  [default: on for cifar10, "
+               "cifar100 and imagenet, else off]"),
+        option("--shift", type=float, metavar="SHARE",
+               help="Training images that keep their size move by up to this share of it.  "
+               "[default: 0.125; cifar10-dvs 1/12]"),
+        option("--crop", type=float, metavar="SHARE",
+               help="Training images that are cut to size (imagenet, large ones of imagefolder) "
+               "keep at least this share of their area; 1: the centre, as in testing.  "
+               "[default: 0.08]"),
         option("--arch", metavar="NAME",
                help="resnet-tiny, resnet18, resnet20, -32, -44, -56, -110 or vgg11."),
         option("--neuron", type=click.Choice(get_args(config.NeuronName)),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
+from dsr_deploy import augmentation
+from dsr_deploy.augmentation import Augmentation
 from dsr_deploy.errors import UserError
 from dsr_deploy.models.architectures import ARCHITECTURES
 
@@ -35,6 +37,7 @@ class Config:
     ----------
     dataset, data_dir : which images, and where they lie or are downloaded to
     image_size : side in pixels; None for the data set's own
+    flip, shift, crop : see :class:`dsr_deploy.augmentation.Augmentation`
     arch : see :data:`dsr_deploy.models.architectures.ARCHITECTURES`
     neuron, timesteps : kind of all neurons, and T
     v_threshold : initial Vth; None chooses each layer's from at most 64 samples
@@ -61,6 +64,9 @@ class Config:
     momentum: float
     weight_decay: float
     warmup_epochs: int
+    flip: bool
+    shift: float
+    crop: float
     data_dir: str | None = None
     image_size: int | None = None
     seed: int = 0
@@ -83,6 +89,7 @@ class Config:
                 raise UserError(f"{name} {getattr(self, name)}; {low} to {high} are possible")
         if self.image_size is not None and not 8 <= self.image_size <= 1024:
             raise UserError(f"image_size {self.image_size}; 8 to 1024 are possible")
+        self._check_augmentation()
         for name in ("v_threshold_min", "tau", "dt", "lr"):
             _check_positive(name, getattr(self, name))
         if self.v_threshold is not None:
@@ -105,6 +112,27 @@ class Config:
             raise UserError(f"momentum {self.momentum}; it is at least 0 and below 1")
         if not 0 <= self.weight_decay < 1:
             raise UserError(f"weight_decay {self.weight_decay}; it is at least 0 and below 1")
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How training samples are varied."""
+        return Augmentation(self.flip, self.shift, self.crop)
+
+    def _check_augmentation(self) -> None:
+        if not 0 <= self.shift <= 0.5:
+            raise UserError(f"shift {self.shift}; 0 to 0.5 are possible")
+        if not 0.01 <= self.crop <= 1:
+            raise UserError(f"crop {self.crop}; 0.01 to 1 are possible")
+        if self.dataset not in augmentation.CUT and self.crop != 1:
+            raise UserError(
+                f"crop {self.crop}; the samples of {self.dataset} keep their size: leave it out, "
+                "or use shift"
+            )
+        if self.dataset == "imagenet" and self.shift:
+            raise UserError(
+                f"shift {self.shift}; the images of imagenet are cut to size: leave it out, or "
+                "use crop"
+            )
 
 
 @dataclass(frozen=True)
@@ -191,6 +219,8 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
         {"dataset": dataset, "neuron": neuron, "timesteps": timesteps}
         | _training_defaults(row, timesteps)
         | _neuron_defaults(neuron, timesteps, paper=preset is not None)
+        # of the data, not of the preset: it decides which images are of one class
+        | dataclasses.asdict(augmentation.DEFAULTS[dataset])
         | given
     )
     if "warmup_epochs" not in given:
@@ -206,11 +236,22 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
 
 def from_dict(values: dict[str, Any]) -> Config:
     """Return the configuration that :func:`dataclasses.asdict` made ``values`` of."""
+    values = _earlier(values.get("dataset")) | values
     known = {field.name for field in dataclasses.fields(Config)}
     if set(values) != known:
         odd = sorted(set(values) ^ known)
         raise UserError(f"the configuration has missing or unknown entries: {', '.join(odd)}")
     return Config(**values)
+
+
+def _earlier(dataset: Any) -> dict[str, Any]:
+    """Return what a run was trained with before config.json said so."""
+    if not isinstance(dataset, str) or dataset not in augmentation.DEFAULTS:
+        return {}
+    earlier = augmentation.DEFAULTS[dataset]
+    if dataset == "imagefolder":
+        earlier = dataclasses.replace(earlier, flip=True)
+    return dataclasses.asdict(earlier)
 
 
 def read(path: Path) -> Config:
@@ -265,6 +306,10 @@ def _neuron_defaults(neuron: str, timesteps: int, *, paper: bool) -> dict[str, A
 
 def _check_type(name: str, value: Any, kind: Any) -> None:
     """Raise UserError if ``value`` is not of ``kind``; whole numbers are numbers, bools are not."""
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise UserError(f"{name} {value!r}; it must be true or false")
+        return
     if get_origin(kind) is Literal:
         _check_choice(name, value, get_args(kind))
         return

@@ -88,6 +88,7 @@ def load_data(settings: Config, progress: Progress) -> Dataset:
                 settings.data_dir,
                 timesteps=settings.timesteps,
                 image_size=settings.image_size,
+                augmentation=settings.augmentation,
             )
         except data.DataError as error:
             raise UserError(str(error)) from None

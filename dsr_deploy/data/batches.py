@@ -24,7 +24,7 @@ MIN_SAMPLES_PER_RANK = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Augmentation:
+class Draws:
     """What happens to the sample at each position of an epoch.
 
     Attributes
@@ -50,16 +50,16 @@ class Batches:
     input: Input
     order: Tensor
     shares: tuple[tuple[int, int], ...]
-    augmentation: Augmentation | None
+    draws: Draws | None
 
     def __len__(self) -> int:
         return len(self.shares)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for (start, stop), pixels in zip(self.shares, self._pixels(), strict=True):
-            if self.augmentation is not None:
-                shift = self.augmentation.shift[start:stop]
-                flip = self.augmentation.flip[start:stop]
+            if self.draws is not None:
+                shift = self.draws.shift[start:stop]
+                flip = self.draws.flip[start:stop]
                 pixels = _shift_and_flip(pixels, self.split.padding, shift, flip)
             yield encode(self.input, pixels), self.split.labels[self.order[start:stop]]
 
@@ -73,9 +73,9 @@ class Batches:
 
     def _requests(self, share: tuple[int, int]) -> list[tuple[int, int | None]]:
         files = self.order[slice(*share)].tolist()
-        if self.augmentation is None:
+        if self.draws is None:
             return [(file, None) for file in files]
-        return list(zip(files, self.augmentation.cut[slice(*share)].tolist(), strict=True))
+        return list(zip(files, self.draws.cut[slice(*share)].tolist(), strict=True))
 
 
 def batches(
@@ -144,7 +144,7 @@ def batches(
         input=input,
         order=torch.from_numpy(order),
         shares=tuple(shares),
-        augmentation=_draw(split, seed, epoch) if augment else None,
+        draws=_draw(split, seed, epoch) if augment else None,
     )
 
 
@@ -152,13 +152,13 @@ def _generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng((seed, epoch, purpose))
 
 
-def _draw(split: Split, seed: int, epoch: int) -> Augmentation:
+def _draw(split: Split, seed: int, epoch: int) -> Draws:
     """Draw for the whole epoch at once, so that a sample depends on its position alone."""
     n = len(split)
     shift = _generator(seed, epoch, 1).integers(0, 2 * split.padding + 1, size=(n, 2))
     flip = _generator(seed, epoch, 2).integers(0, 2, size=n).astype(np.bool_)
     cut = _generator(seed, epoch, 3).integers(0, 1 << 62, size=n)
-    return Augmentation(
+    return Draws(
         shift=torch.from_numpy(shift),
         flip=torch.from_numpy(flip & split.flip),
         cut=torch.from_numpy(cut),

@@ -14,6 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from dsr_deploy.augmentation import DEFAULTS, Augmentation
 from dsr_deploy.hardware.network import Input
 
 DATASETS: Final = ("digits", "cifar10", "cifar100", "imagenet", "imagefolder", "cifar10-dvs")
@@ -68,6 +69,7 @@ class FolderSplit:
     padding, flip : see :class:`TensorSplit`
     resize : False for images that have this shape already; True to cut them to it: a random
         part of random size under augmentation, else the centre
+    crop : smallest part that augmentation cuts, as a share of an image's area; 1 for the centre
     convert : True to convert images of another mode (gray, CMYK, palette) to that of ``shape``,
         False to refuse them
     workers : processes that decode; 0 for this one
@@ -79,6 +81,7 @@ class FolderSplit:
     padding: int = 0
     flip: bool = False
     resize: bool = False
+    crop: float = 1.0
     convert: bool = False
     workers: int = 0
 
@@ -114,6 +117,7 @@ def load(
     *,
     timesteps: int,
     image_size: int | None = None,
+    augmentation: Augmentation | None = None,
     download: bool = True,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -129,6 +133,7 @@ def load(
     timesteps : number of frames per sample of ``cifar10-dvs``; images have one for all timesteps
     image_size : side of the square to which ``imagenet`` (224 if None) and ``imagefolder``
         (None: the size of its first image) bring their images
+    augmentation : what batches for training may do to a sample; None for the data set's own
     download : fetch the files of ``cifar10``, ``cifar100`` and ``cifar10-dvs`` if they are missing
     progress : called while many files are being read
 
@@ -143,10 +148,11 @@ def load(
         raise DataError(f"data set '{name}': its image size is fixed; leave image_size out")
     if image_size is not None and image_size < 1:
         raise DataError(f"data set '{name}': image_size {image_size}; it is at least 1")
+    augmentation = augmentation or DEFAULTS[name]
     if name == "digits":
         from dsr_deploy.data.images import load_digits
 
-        return load_digits()
+        return load_digits(augmentation)
     if data_dir is None:
         raise DataError(
             f"data set '{name}': its files are needed; give their directory with --data-dir"
@@ -155,13 +161,13 @@ def load(
     if name == "cifar10-dvs":
         from dsr_deploy.data.events import load_cifar10_dvs
 
-        return load_cifar10_dvs(directory, timesteps, download, progress)
+        return load_cifar10_dvs(directory, timesteps, augmentation, download, progress)
     if name in ("cifar10", "cifar100"):
         from dsr_deploy.data.images import load_cifar
 
-        return load_cifar(name, directory, download)
+        return load_cifar(name, directory, augmentation, download)
     from dsr_deploy.data.folders import load_imagefolder, load_imagenet
 
     if name == "imagenet":
-        return load_imagenet(directory, image_size or 224)
-    return load_imagefolder(directory, image_size, progress)
+        return load_imagenet(directory, image_size or 224, augmentation)
+    return load_imagefolder(directory, image_size, augmentation, progress)

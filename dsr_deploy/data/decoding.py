@@ -134,7 +134,7 @@ def _pixels(split: FolderSplit, path: str, seed: int | None) -> Pixels:
             )
         image = image.convert(mode)
     if split.resize:
-        image = _cut(image, height, width, seed)
+        image = _cut(image, height, width, None if split.crop == 1 else seed, split.crop)
     elif image.size != (width, height):
         raise DataError(
             f"{path}: an image of {image.width}x{image.height} pixels, the first one has "
@@ -159,8 +159,13 @@ def _small_jpeg(path: str, shape: tuple[int, int, int]) -> Pixels | None:
     return array if array.shape == shape else None
 
 
-def _cut(image: Image.Image, height: int, width: int, seed: int | None) -> Image.Image:
-    """Return a random part of an image, or its centre, in the given size."""
+def _cut(
+    image: Image.Image, height: int, width: int, seed: int | None, smallest: float
+) -> Image.Image:
+    """Return a random part of an image, or its centre, in the given size.
+
+    The part has at least ``smallest`` of the image's area.
+    """
     from torchvision.transforms import RandomResizedCrop
     from torchvision.transforms import functional as F
 
@@ -173,7 +178,7 @@ def _cut(image: Image.Image, height: int, width: int, seed: int | None) -> Image
         return centre
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        box = RandomResizedCrop.get_params(image, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+        box = RandomResizedCrop.get_params(image, scale=(smallest, 1.0), ratio=(3 / 4, 4 / 3))
     part: Image.Image = F.resized_crop(image, *box, size=[height, width])
     return part
 

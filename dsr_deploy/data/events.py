@@ -15,23 +15,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dsr_deploy.augmentation import Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, Progress, TensorSplit
 from dsr_deploy.data.encoding import event_input
 
 SENSOR: Final = 128
 SIDE: Final = 48
-PADDING: Final = 4
 TRAIN_RATIO: Final = 0.9
 
 
 def load_cifar10_dvs(
-    directory: Path, timesteps: int, download: bool, progress: Progress | None = None
+    directory: Path,
+    timesteps: int,
+    augmentation: Augmentation,
+    download: bool,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Return CIFAR10-DVS as ``timesteps`` frames of 48x48 counts per sample and polarity.
 
     spikingjelly downloads the recordings, integrates each into frames of equally many events
     and splits them, the first 90% of each class for training, as in the paper. Each step is kept
-    in ``directory`` for the next time. Augmentation is a random crop of the frames padded by 4.
+    in ``directory`` for the next time.
 
     Raises
     ------
@@ -54,7 +58,12 @@ def load_cifar10_dvs(
         name="cifar10-dvs",
         classes=tuple(frames.classes),
         input=event_input((2, SIDE, SIDE)),
-        train=TensorSplit(pixels[: len(train)], labels[train], padding=PADDING),
+        train=TensorSplit(
+            pixels[: len(train)],
+            labels[train],
+            augmentation.padding(SIDE, SIDE),
+            augmentation.flip,
+        ),
         test=TensorSplit(pixels[len(train) :], labels[test]),
     )
 

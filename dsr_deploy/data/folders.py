@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dsr_deploy.augmentation import Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, FolderSplit, Progress, Split, TensorSplit
 from dsr_deploy.data.decoding import MODES, Request, open_image, read, stream
 from dsr_deploy.data.encoding import image_input
@@ -28,11 +29,11 @@ MAX_WORKERS: Final = 8
 FILES_WORTH_A_WORKER: Final = 500
 
 
-def load_imagenet(directory: Path, image_size: int) -> Dataset:
+def load_imagenet(directory: Path, image_size: int, augmentation: Augmentation) -> Dataset:
     """Return ImageNet, read from disk while training.
 
-    Training images are random parts of random size, mirrored or not; test images are resized to
-    8/7 of ``image_size`` (256 for 224) and cut to their centre.
+    Training images are random parts of random size; test images are resized to 8/7 of
+    ``image_size`` (256 for 224) and cut to their centre.
 
     Raises
     ------
@@ -47,21 +48,25 @@ def load_imagenet(directory: Path, image_size: int) -> Dataset:
         classes=classes,
         input=image_input(shape, IMAGENET_MEAN, IMAGENET_STD),
         # a few of its images are gray or CMYK
-        train=replace(train, resize=True, flip=True, convert=True),
+        train=replace(
+            train, resize=True, crop=augmentation.crop, flip=augmentation.flip, convert=True
+        ),
         test=replace(test, resize=True, convert=True),
     )
 
 
 def load_imagefolder(
-    directory: Path, image_size: int | None, progress: Progress | None = None
+    directory: Path,
+    image_size: int | None,
+    augmentation: Augmentation,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Return a data set of one's own.
 
     Images of up to 64 pixels a side are taken as they are and must all have the size of the
-    first; augmentation is a random crop of the image padded by an eighth of its side, and a
-    horizontal flip. Larger ones, and those whose size is not ``image_size``, are treated as
-    ImageNet's. The first training image says whether all are gray or coloured. Mean and standard
-    deviation are those of at most 5,000 training images, evenly spread.
+    first; they are shifted in training. Larger ones, and those whose size is not ``image_size``,
+    are cut as ImageNet's. The first training image says whether all are gray or coloured. Mean and
+    standard deviation are those of at most 5,000 training images, evenly spread.
 
     Up to 1 GB of pixels are decoded here and now, more are read from disk while training; a
     damaged file then shows when it is read.
@@ -87,8 +92,9 @@ def load_imagefolder(
         train,
         shape=shape,
         resize=not small,
-        flip=True,
-        padding=max(height, width) // 8 if small else 0,
+        flip=augmentation.flip,
+        padding=augmentation.padding(height, width) if small else 0,
+        crop=augmentation.crop,
     )
     test = replace(test, shape=shape, resize=not small)
     total = len(train) + len(test)

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from dsr_deploy.augmentation import Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, TensorSplit
 from dsr_deploy.data.encoding import image_input
 from dsr_deploy.hardware.network import Input
@@ -24,7 +25,7 @@ CIFAR_NORMALISATION: Final = {
 }
 
 
-def load_digits() -> Dataset:
+def load_digits(augmentation: Augmentation) -> Dataset:
     """Return the 1,797 handwritten digits of UCI that scikit-learn carries, 8x8, no download.
 
     Pixels are 0 to 16 and become the payloads -8 to 8, exactly: value ``payload / 8``, -1 to 1.
@@ -54,15 +55,15 @@ def load_digits() -> Dataset:
             low=-8,
             high=8,
         ),
-        train=TensorSplit(pixels[train], targets[train], padding=1),
+        train=TensorSplit(
+            pixels[train], targets[train], augmentation.padding(8, 8), augmentation.flip
+        ),
         test=TensorSplit(pixels[test], targets[test]),
     )
 
 
-def load_cifar(name: str, directory: Path, download: bool) -> Dataset:
+def load_cifar(name: str, directory: Path, augmentation: Augmentation, download: bool) -> Dataset:
     """Return ``cifar10`` or ``cifar100``, read and downloaded by torchvision.
-
-    Augmentation is the paper's: random crops of the image padded by 4, horizontal flips.
 
     Raises
     ------
@@ -100,6 +101,6 @@ def load_cifar(name: str, directory: Path, download: bool) -> Dataset:
         name=name,
         classes=tuple(part.classes),
         input=image_input((3, 32, 32), mean, std),
-        train=TensorSplit(*parts[0], padding=4, flip=True),
+        train=TensorSplit(*parts[0], augmentation.padding(32, 32), augmentation.flip),
         test=TensorSplit(*parts[1]),
     )

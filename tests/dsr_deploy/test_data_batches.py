@@ -65,7 +65,7 @@ def test_a_shuffled_epoch_has_every_sample_once_with_its_label() -> None:
 def test_augmentation_shifts_and_mirrors_each_sample_on_its_own() -> None:
     split = make_split(60)
     epoch = train(split, 16)
-    drawn = epoch.augmentation
+    drawn = epoch.draws
     assert drawn is not None
     assert {tuple(s) for s in drawn.shift.tolist()} <= {(y, x) for y in range(5) for x in range(5)}
     assert set(drawn.shift.flatten().tolist()) == set(range(5))
@@ -223,7 +223,7 @@ def test_files_give_the_batches_of_memory(
 def test_random_cuts_depend_on_the_position_alone(
     files: tuple[FolderSplit, TensorSplit],
 ) -> None:
-    folder = replace(files[0], shape=(3, 4, 4), resize=True, padding=0)
+    folder = replace(files[0], shape=(3, 4, 4), resize=True, crop=0.08, padding=0)
     input = replace(PLAIN, shape=(3, 4, 4))
 
     def epoch(number: int, workers: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -63,7 +63,7 @@ def test_small_images_are_read_as_they_are(make_folder: Callable[..., Path], tes
     assert data.classes == CLASSES
     assert isinstance(data.train, TensorSplit)
     assert isinstance(data.test, TensorSplit)
-    assert (data.train.padding, data.train.flip) == (2, True)
+    assert (data.train.padding, data.train.flip) == (2, False)
     assert (data.test.padding, data.test.flip) == (0, False)
     pixels = torch.cat([data.train.pixels, data.test.pixels]).numpy()
     assert np.array_equal(

@@ -47,7 +47,7 @@ def test_a_digit_has_payloads_from_minus_8_to_8() -> None:
     ((payload, labels),) = epoch
     assert payload.shape == (1437, 1, 8, 8)
     assert (int(payload.min()), int(payload.max())) == (-8, 8)
-    drawn = epoch.augmentation
+    drawn = epoch.draws
     assert drawn is not None
     assert not drawn.flip.any()
     # shifted by a whole pixel, the row that moves in is background
