@@ -104,7 +104,7 @@ def transmit(connection: Connection, sent: Int64) -> Int64:
     """
     weight = connection.weight.astype(np.int64)
     if connection.kind == "linear":
-        return (sent.reshape(len(sent), -1) @ weight.T)[:, :, None, None]
+        return (sent.reshape(len(sent), weight.shape[1]) @ weight.T)[:, :, None, None]
     (kh, kw), (sh, sw), (ph, pw) = connection.window, connection.stride, connection.padding
     channels, height, width = connection.output_shape((sent.shape[1], sent.shape[2], sent.shape[3]))
     padded = np.pad(sent, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
