@@ -1,0 +1,204 @@
+"""How a network is laid out for the kernels: weights, accumulators and geometry by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dsr_deploy.hardware.event_layers import Layer, prepare
+from dsr_deploy.hardware.network import INPUT, Connection, Input, IntegerNetwork, Population, Shape
+
+
+def population(name: str, shape: Shape) -> Population:
+    arrays = (np.full(shape[0], x, np.int32) for x in (0, 1, 1))
+    return Population(name, shape, *arrays)
+
+
+def network(
+    first: Connection, *others: Connection, shape: Shape, framed: bool = False
+) -> IntegerNetwork:
+    """A population "a" and an output "out" that sees all of it, with weights of 1."""
+    ones = (1.0,) * shape[0]
+    made = first.output_shape(shape)
+    reading = np.ones((1, int(np.prod(made))), np.int8)
+    return IntegerNetwork(
+        "laid out",
+        1,
+        Input(shape, ones, ones, 1.0, 1.0, framed=framed),
+        (population("a", made), population("out", (1, 1, 1))),
+        (first, Connection("a", "out", "linear", reading, 2), *others),
+        (1,),
+    )
+
+
+def laid(net: IntegerNetwork, index: int = 0) -> Layer:
+    return prepare(net, net.populations[index])
+
+
+CONV = Connection(
+    INPUT,
+    "a",
+    "conv",
+    np.arange(-8, 16, dtype=np.int8).reshape(2, 2, 2, 3),
+    8,
+    exponent=3,
+    stride=(2, 1),
+    padding=(1, 2),
+)
+
+
+def test_a_convolution_is_transposed_with_its_rows_reversed() -> None:
+    (link,) = laid(network(CONV, shape=(2, 4, 5), framed=True)).links
+    assert (link.index, link.source) == (0, INPUT)
+    assert link.weight.dtype == np.int8
+    wanted = [
+        CONV.weight[out, c, y, x]
+        for c in range(2)
+        for y in range(2)
+        for x in (2, 1, 0)
+        for out in range(2)
+    ]
+    assert link.weight.tolist() == wanted
+    assert link.geometry._asdict() == {
+        "source_width": 5,
+        "target_height": 3,
+        "target_width": 7,
+        "target_channels": 2,
+        "window_height": 2,
+        "window_width": 3,
+        "stride_y": 2,
+        "stride_x": 1,
+        "padding_y": 1,
+        "padding_x": 2,
+        "groups": 1,
+        "contiguous": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("stride", "groups", "contiguous"),
+    [((1, 1), 1, True), ((2, 1), 1, True), ((1, 2), 1, False), ((1, 1), 2, False)],
+)
+def test_targets_of_an_event_are_neighbours_only_without_groups_and_stride(
+    stride: tuple[int, int], groups: int, contiguous: bool
+) -> None:
+    weight = CONV.weight[:, : 2 // groups]
+    conv = replace(CONV, weight=weight, stride=stride, groups=groups)
+    (link,) = laid(network(conv, shape=(2, 4, 5), framed=True)).links
+    assert (link.geometry.groups, link.geometry.contiguous) == (groups, contiguous)
+
+
+def test_a_linear_connection_is_a_window_over_its_whole_source() -> None:
+    weight = np.arange(-12, 12, dtype=np.int8).reshape(2, 12)
+    net = network(Connection(INPUT, "a", "linear", weight, 8), shape=(2, 2, 3), framed=True)
+    (link,) = laid(net).links
+    window = weight.reshape(2, 2, 2, 3)
+    assert link.weight.tolist() == window.transpose(1, 2, 3, 0)[:, :, ::-1].reshape(-1).tolist()
+    assert (link.geometry.window_height, link.geometry.window_width) == (2, 3)
+    assert (link.geometry.target_height, link.geometry.target_width) == (1, 1)
+    assert link.geometry.groups == 1
+
+
+def test_a_pool_and_an_identity_have_a_group_per_channel() -> None:
+    weight = np.array([3, -5], np.int8)
+    pool = Connection(INPUT, "a", "pool", weight, 8, kernel=(2, 3), stride=(2, 1))
+    (link,) = laid(network(pool, shape=(2, 4, 5), framed=True)).links
+    assert link.weight.tolist() == [3, -5] * 6
+    assert (link.geometry.groups, link.geometry.target_channels) == (2, 2)
+    assert not link.geometry.contiguous
+    identity = Connection(INPUT, "a", "identity", weight, 8)
+    (link,) = laid(network(identity, shape=(2, 4, 5), framed=True)).links
+    assert link.weight.tolist() == [3, -5]
+    assert (link.geometry.groups, link.geometry.window_height) == (2, 1)
+
+
+def test_a_constant_image_is_held_in_units_of_1_and_all_else_is_sent() -> None:
+    net = network(CONV, Connection(INPUT, "out", "linear", np.ones((1, 40), np.int8), 2, 5),
+                  shape=(2, 4, 5))  # fmt: skip
+    first, out = laid(net), laid(net, 1)
+    assert (len(first.held), len(first.links), first.exponent) == (1, 0, 0)
+    assert first.held[0].weight.dtype == np.int32
+    assert sorted(first.held[0].weight.tolist()) == [8 * w for w in range(-8, 16)]
+    assert ([x.index for x in out.held], [x.index for x in out.links]) == ([2], [1])
+    assert [x.source for x in (*out.held, *out.links)] == [INPUT, "a"]
+    assert out.population is net.populations[1]
+    framed = laid(replace(net, input=replace(net.input, framed=True)), 1)
+    assert ([x.index for x in framed.held], [x.index for x in framed.links]) == ([], [1, 2])
+
+
+def test_sent_weights_are_in_units_of_the_smallest_exponent() -> None:
+    net = network(CONV, Connection(INPUT, "out", "linear", np.ones((1, 40), np.int8), 2, 7),
+                  shape=(2, 4, 5), framed=True)  # fmt: skip
+    out = laid(replace(net, connections=(CONV, replace(net.connections[1], exponent=4),
+                                         net.connections[2])), 1)  # fmt: skip
+    assert out.exponent == 4
+    assert [set(link.weight.tolist()) for link in out.links] == [{1}, {8}]
+
+
+def single(weight: int, exponent: int = 0) -> Connection:
+    return Connection("a", "out", "linear", np.array([[weight]], np.int8), 8, exponent)
+
+
+def summed(*connections: Connection) -> Layer:
+    """The layout of a neuron that hears the only neuron of "a" over these connections."""
+    first = Connection(INPUT, "a", "linear", np.array([[1]], np.int8), 2)
+    return laid(replace(network(first, shape=(1, 1, 1)), connections=(first, *connections)), 1)
+
+
+@pytest.mark.parametrize(
+    ("connections", "dtype"),
+    [
+        # The smallest exponent is applied afterwards, so the sum is in its units.
+        ([single(127, 8), single(127, 8), single(1, 8)], np.int16),
+        ([single(127, 8), single(-127, 8)], np.int16),
+        ([single(127, 8), single(127, 7), single(1, 0)], np.int32),
+        # 127 * 2**8 + 127 * 2 + 1 = 32767 just fits, one more does not.
+        ([single(127, 8), single(127, 1), single(1, 0)], np.int16),
+        ([single(127, 8), single(127, 1), single(2, 0)], np.int32),
+        ([single(-127, 8), single(-127, 1), single(-1, 0)], np.int16),
+        ([single(-127, 8), single(-127, 1), single(-2, 0)], np.int32),
+    ],
+)
+def test_the_accumulator_is_the_narrowest_that_holds_every_sum(
+    connections: list[Connection], dtype: type
+) -> None:
+    assert summed(*connections).total_dtype is dtype
+
+
+def test_sums_beyond_32_bits_get_64() -> None:
+    assert summed(*[single(127, 23)] * 2, single(1)).total_dtype is np.int32
+    wide = summed(*[single(127, 23)] * 3, single(1))
+    assert wide.total_dtype is np.int64
+    assert {link.weight.dtype.type for link in wide.links} == {np.int32}
+
+
+@pytest.mark.parametrize(("weight", "dtype"), [(127, np.int16), (128, np.int32)])
+def test_frames_may_carry_any_int8_whatever_the_inputs_range(weight: int, dtype: type) -> None:
+    # 128 * (127 + 127 + 1) = 32640 fits 16 bits, 128 * (127 + 127 + 2) does not.
+    rows = np.array([[127, 127, weight - 126]], np.int8)
+    net = network(Connection(INPUT, "a", "linear", rows, 8), shape=(3, 1, 1), framed=True)
+    narrow = replace(net, input=replace(net.input, low=0, high=1))
+    assert laid(narrow).total_dtype is dtype
+
+
+@pytest.mark.parametrize(("exponent", "dtype"), [(1, np.int16), (2, np.int32)])
+def test_an_exponent_of_frames_counts_in_their_sum(exponent: int, dtype: type) -> None:
+    # 128 * 127 * 2 + 127 = 32639 fits 16 bits, twice as much does not.
+    first = Connection(INPUT, "a", "linear", np.array([[1]], np.int8), 2)
+    into = Connection(INPUT, "out", "linear", np.array([[127]], np.int8), 8, exponent)
+    net = network(first, shape=(1, 1, 1), framed=True)
+    wide = replace(net, connections=(first, single(127), into))
+    assert laid(wide, 1).total_dtype is dtype
+
+
+@pytest.mark.parametrize(
+    ("weight", "exponent", "dtype"),
+    [(127, 0, np.int8), (64, 1, np.int32), (63, 1, np.int8), (-127, 0, np.int8),
+     (-64, 1, np.int32)],
+)  # fmt: skip
+def test_weights_stay_in_8_bits_where_they_fit(weight: int, exponent: int, dtype: type) -> None:
+    layer = summed(single(weight, exponent), single(0))
+    assert layer.links[0].weight.dtype == dtype
+    assert layer.links[0].weight.tolist() == [weight << exponent]
