@@ -2,5 +2,17 @@
 
 import os
 
+from hypothesis import Phase, settings
+
 # As the command line does: threads that spin while they wait slow each other down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# For tests/mutants: always the same examples, few of them, and no search for the smallest.
+settings.register_profile(
+    "mutants",
+    max_examples=20,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+)
