@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
-from dsr_deploy import augmentation
+from dsr_deploy import augmentation, files
 from dsr_deploy.augmentation import Augmentation
 from dsr_deploy.errors import UserError
+from dsr_deploy.hardware import json_text
 from dsr_deploy.models.architectures import ARCHITECTURES
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "imagenet", "imagefolder", "cifar10-dvs"]
@@ -262,13 +262,12 @@ def read(path: Path) -> Config:
     UserError
         If the file is missing or damaged.
     """
+    data = files.read_bytes(path, files.MAX_JSON)
     try:
-        stored = json.loads(path.read_bytes())
+        stored = json_text.parse(data)
         if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
             raise UserError("it has no entry 'config'")
         return from_dict(stored["config"])
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (UserError, ValueError) as error:
         raise UserError(
             f"{path}: not a run's configuration ({error}); train again, and name another "

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read with suspicion."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import json
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dsr_deploy.errors import UserError
+from dsr_deploy.hardware import json_text
+from dsr_deploy.hardware.regular_file import open_regular, read_regular
+
+MAX_JSON: Final = 64 << 20
+"""Most bytes of a JSON file; Python's objects of it take up to twenty times as much memory."""
+MAX_LINES: Final = 256 << 20
+"""Most bytes of a file with a JSON value per line."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -53,24 +60,55 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return what is in a regular file of at most ``most`` bytes.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, is larger, or is a FIFO, a device or anything else.
+    """
+    try:
+        return read_regular(path, most)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file.
 
     Raises
     ------
     UserError
-        If it cannot be read or is not JSON.
+        If it cannot be read or is not JSON; see :func:`dsr_deploy.hardware.json_text.parse`.
     """
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        return json_text.parse(read_bytes(path, MAX_JSON))
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); run its stage again") from None
 
 
+def read_json_lines(path: Path) -> list[Any]:
+    """Return the values in a file with one per line.
+
+    Raises
+    ------
+    UserError
+        As :func:`read_json`; names the line.
+    """
+    values = []
+    for number, line in enumerate(read_bytes(path, MAX_LINES).split(b"\n"), start=1):
+        try:
+            values += [json_text.parse(line)] if line else []
+        except ValueError as error:  # noqa: PERF203
+            raise UserError(
+                f"{path}: line {number} is not valid JSON ({error}); run its stage again"
+            ) from None
+    return values
+
+
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal.
+    """Return the SHA-256 of a regular file, in hexadecimal.
 
     Raises
     ------
@@ -78,10 +116,15 @@ def digest(path: Path) -> str:
         If it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """Return the error of a file that cannot be opened or read."""
+    return UserError(f"{path}: cannot be read ({error.strerror})")
 
 
 def make_folder(path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware import nibbles
+from dsr_deploy.hardware.json_text import LONGEST_TEXT, printable
 from dsr_deploy.hardware.network import (
     Connection,
     Input,
@@ -26,7 +27,7 @@ from dsr_deploy.hardware.network import (
     Population,
     Shape,
 )
-from dsr_deploy.hardware.strict_json import LONGEST_TEXT, JsonObject, printable
+from dsr_deploy.hardware.strict_json import JsonObject
 
 FORMAT: Final = "dsr-deploy integer network"
 VERSION: Final = 1

@@ -14,6 +14,7 @@ from typing import Final
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from dsr_deploy.hardware.json_text import printable, unique
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
 from dsr_deploy.hardware.network_content import (
     FORMAT,
@@ -24,7 +25,8 @@ from dsr_deploy.hardware.network_content import (
     network_of,
     tensors_of,
 )
-from dsr_deploy.hardware.strict_json import load_object, printable, unique
+from dsr_deploy.hardware.regular_file import read_regular
+from dsr_deploy.hardware.strict_json import load_object
 
 MAX_FILE: Final = 1 << 30
 """Most bytes of a file: a network of a billion weights has no chip to run on."""
@@ -61,15 +63,14 @@ def read(path: Path) -> IntegerNetwork:
     Raises
     ------
     NetworkError
-        If the file is anything but a whole, unchanged, valid network; one line that names it.
-    OSError
-        If it cannot be read.
+        If the file cannot be read, or is anything but a whole, unchanged, valid network; one line
+        that names it.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_FILE:
-            raise NetworkError(f"{path}: {size} bytes; at most {MAX_FILE} are possible")
-        return from_bytes(file.read(size), str(path))
+    try:
+        data = read_regular(path, MAX_FILE)
+    except OSError as error:
+        raise NetworkError(f"{path}: cannot be read ({error.strerror})") from None
+    return from_bytes(data, str(path))
 
 
 def to_bytes(network: IntegerNetwork) -> bytes:

@@ -5,26 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NoReturn
 
+from dsr_deploy.hardware.json_text import LONGEST_TEXT, parse, printable
 from dsr_deploy.hardware.network import NetworkError
 
-LONGEST_TEXT: Final = 200
 LARGEST_WHOLE: Final = (1 << 53) - 1
 """Beyond it a reader that keeps numbers as doubles would see another one."""
 
 
-def load_object(where: str, text: str) -> JsonObject:
-    """Parse ``text``, which must be one object without repeated fields, NaN or infinity."""
+def load_object(where: str, data: str | bytes) -> JsonObject:
+    """Parse a text as :func:`parse` does; it must be one object."""
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise NetworkError(f"{where}: malformed JSON ({printable(str(error))})") from error
+        value = parse(data)
+    except ValueError as error:
+        raise NetworkError(f"{where}: malformed JSON ({error})") from error
     return JsonObject(where, value)
-
-
-def printable(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return ``text`` as one line: cut, and with a question mark for what cannot be printed."""
-    shown = "".join(c if c.isprintable() else "?" for c in text[:longest])
-    return shown + ("..." if len(text) > longest else "")
 
 
 class JsonObject:
@@ -135,15 +129,3 @@ def _show(value: object) -> str:
     if isinstance(value, dict | list):
         return f"a JSON {'object' if isinstance(value, dict) else 'list'} of {len(value)}"
     return printable(json.dumps(value), 60)
-
-
-def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make a dictionary of a JSON object's fields, for ``json.loads``; refuse repeated ones."""
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a field occurs twice in one object")
-    return fields
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")

@@ -15,7 +15,7 @@ from dsr_deploy.augmentation import Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, FolderSplit, Progress, Split, TensorSplit
 from dsr_deploy.data.decoding import MODES, Request, open_image, read, stream
 from dsr_deploy.data.encoding import image_input
-from dsr_deploy.hardware.strict_json import LONGEST_TEXT
+from dsr_deploy.hardware.json_text import LONGEST_TEXT
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)

@@ -19,10 +19,13 @@ from dsr_deploy.hardware.lava.plan import (
     Wire,
 )
 from dsr_deploy.hardware.network import Kind, NetworkError
+from dsr_deploy.hardware.regular_file import read_regular
 from dsr_deploy.hardware.strict_json import JsonObject, load_object
 
 FORMAT: Final = "dsr-deploy lava processes"
 VERSION: Final = 1
+MAX_FILE: Final = 64 << 20
+"""Most bytes of a file; Python's objects of its JSON take up to twenty times as much memory."""
 
 _LONGEST_NAME: Final = 500
 """Names are made of those of two populations, of at most 200 characters each."""
@@ -48,11 +51,13 @@ def read(path: Path) -> Plan:
     Raises
     ------
     NetworkError
-        If the file is no plan; one line that names it.
-    OSError
-        If it cannot be read.
+        If the file cannot be read or is no plan; one line that names it.
     """
-    return from_bytes(path.read_bytes(), str(path))
+    try:
+        data = read_regular(path, MAX_FILE)
+    except OSError as error:
+        raise NetworkError(f"{path}: cannot be read ({error.strerror})") from None
+    return from_bytes(data, str(path))
 
 
 def from_bytes(data: bytes, where: str) -> Plan:
@@ -78,11 +83,7 @@ def _describe(process: Process) -> dict[str, Any]:
 
 
 def _parse(data: bytes) -> Plan:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise NetworkError("not UTF-8") from error
-    whole = load_object("plan", text)
+    whole = load_object("plan", data)
     if (name := whole.text("format")) != FORMAT:
         raise NetworkError(f"a file of format '{name}', '{FORMAT}' is read")
     if (version := whole.whole("version")) != VERSION:

@@ -34,6 +34,7 @@ from dsr_deploy.hardware.lava.plan_check import check_plan
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
 from dsr_deploy.hardware.network_content import unpacked_tensors_of
 from dsr_deploy.hardware.reference import check_payloads
+from dsr_deploy.hardware.regular_file import read_regular
 
 Spikes = dict[str, NDArray[np.bool_]]
 
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
-        data = options.network.read_bytes()
+        data = read_regular(options.network, network_file.MAX_FILE)
         network = network_file.from_bytes(data, str(options.network))
         plan = plan_file.read(options.plan)
         check_plan(plan, network, hashlib.sha256(data).hexdigest(), str(options.plan))

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,61 @@ def test_leftovers_of_a_file_are_removed_and_no_others(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     files.remove_leftovers(tmp_path / "a.bin")
     assert sorted(os.listdir(tmp_path)) == [".b.bin.0f", "a.bin"]
+
+
+UNREADABLE = [
+    (b'{"a": 1, "a": 2}', "a field occurs twice in one object"),
+    (b"NaN", "NaN is not a number"),
+    (b"-1e999", "-1e999 is more than a double holds"),
+    (b"[" * 10_000 + b"]" * 10_000, "nested too deeply"),
+    (b'"\xff"', "byte 1 is not UTF-8"),
+    ('"ü"'.encode("utf-16"), "byte 0 is not UTF-8"),
+    (b"", "Expecting value: line 1 column 1 (char 0)"),
+]
+
+
+@pytest.mark.parametrize(("content", "reason"), UNREADABLE, ids=range(len(UNREADABLE)))
+def test_json_that_is_not_whole_is_refused_with_a_short_reason(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as refused:
+        files.read_json(path)
+    assert str(refused.value) == f"{path}: not valid JSON ({reason}); run its stage again"
+    path.write_bytes(b'{"a": 1}\n\n' + (content or b"]") + b"\n")
+    with pytest.raises(UserError, match=r"a\.json: line 3 is not valid JSON \(") as refused:
+        files.read_json_lines(path)
+    assert len(str(refused.value)) < 400
+
+
+def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    value = {"text": "ü\n", "numbers": [1, -2.5, 1e300, None, True]}
+    files.write_json(tmp_path / "a.json", value)
+    assert files.read_json(tmp_path / "a.json") == value
+    files.write_text(tmp_path / "a.jsonl", '{"a": 1}\n[2]\n')
+    assert files.read_json_lines(tmp_path / "a.jsonl") == [{"a": 1}, [2]]
+
+
+def test_a_file_beyond_its_limit_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    with path.open("wb") as file:
+        file.truncate(files.MAX_JSON + 1)  # sparse: it takes no room
+    with pytest.raises(UserError) as refused:
+        files.read_json(path)
+    assert str(refused.value) == (
+        f"{path}: cannot be read (67,108,865 bytes; at most 67,108,864 are possible)"
+    )
+
+
+@pytest.mark.parametrize("read", [files.read_json, files.read_json_lines, files.digest])
+def test_what_is_no_regular_file_is_not_waited_for(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "a.json"
+    os.mkfifo(path)
+    with pytest.raises(UserError) as refused:
+        read(path)
+    assert str(refused.value) == f"{path}: cannot be read (it is a FIFO, not a regular file)"

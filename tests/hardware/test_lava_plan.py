@@ -264,7 +264,10 @@ def test_what_no_processes_can_be_built_from_is_refused(
     ("spoil", "message"),
     [
         (lambda data: data[:-20], "plan: malformed JSON"),
-        (lambda data: data.replace(b"plan", b"pl\xffn").replace(b"conv", b"\xff"), "not UTF-8"),
+        (
+            lambda data: data.replace(b"plan", b"pl\xffn").replace(b"conv", b"\xff"),
+            r"plan: malformed JSON \(byte \d+ is not UTF-8\)",
+        ),
         (lambda data: b"[]", "plan: a JSON list of 0 is not a JSON object"),
     ],
     ids=["truncated", "corrupted", "other"],
