@@ -13,6 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from dsr_deploy.compiled import compiled
+
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
@@ -54,7 +56,7 @@ def _add(total: Any, at: int, weight: Any, start: int, count: int, payload: int)
             sums[i] += row[i] * payload
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled(nogil=True)
 def scatter(
     starts: Int32,
     channels: Int32,
@@ -114,7 +116,7 @@ def scatter(
     return delivered
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled(nogil=True)
 def advance(
     v: Int64,
     total: NDArray[Any],
@@ -167,7 +169,7 @@ def advance(
     return low, high
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled(nogil=True)
 def collect(fired: NDArray[np.bool_], starts: Int32, channels: Int32, counts: Int64) -> int:
     """List the spikes of one timestep as events, and count them per neuron.
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from dsr_deploy.compiled import compiled
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -21,12 +23,12 @@ U8 = NDArray[np.uint8]
 BLOCK = 1024
 
 
-@njit(cache=True)
+@compiled()
 def _rows_per_block(channels: int) -> int:
     return max(1, BLOCK // channels)
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def moments(current: F32, weights: F32, mean: F32) -> F64:
     """Sum over time, and each block's sums over positions.
 
@@ -65,7 +67,7 @@ def moments(current: F32, weights: F32, mean: F32) -> F64:
     return sums
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def fire(
     current: F32,
     scale: F32,
@@ -120,7 +122,7 @@ def fire(
                     byte[j] = zero
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def expand(packed: U8, first: int, one: Any, out: NDArray[Any]) -> None:
     """Write ``one`` for each spike of the timesteps from ``first`` on to ``out``, 0 elsewhere.
 
@@ -142,7 +144,7 @@ def expand(packed: U8, first: int, one: Any, out: NDArray[Any]) -> None:
                 row[j] = one if plane[j] & bit else zero
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def add_spikes(packed: U8, height: np.float32, total: F32) -> None:
     """Add ``height`` for each spike.
 
@@ -162,7 +164,7 @@ def add_spikes(packed: U8, height: np.float32, total: F32) -> None:
                 row[j] += height if plane[j] & bit else np.float32(0)
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def fire_integer(
     current: NDArray[np.floating],
     bias: F64,

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = "dsr_deploy.compiled"
+"""What both packages may import; it imports nothing of the project."""
 PACKAGES = {"models": ROOT / "models", "hardware": ROOT / "hardware"}
 
 
@@ -73,8 +75,14 @@ def test_package_imports_nothing_of_the_others(name: str) -> None:
         and not f"{imported}.".startswith(f"{own}.")
         # `from dsr_deploy import hardware` names its own package in the second half
         and imported != "dsr_deploy"
+        and not f"{imported}.".startswith(f"{SHARED}.")
     }
     assert not found
+
+
+def test_what_both_packages_share_imports_nothing_of_the_project() -> None:
+    path = ROOT / f"{SHARED.replace('.', '/')}.py"
+    assert not [name for name in _imports(path, "dsr_deploy") if name.startswith("dsr_deploy")]
 
 
 def test_nothing_imports_the_command_line() -> None:
@@ -99,7 +107,8 @@ def test_every_module_of_hardware_imports_without_torch() -> None:
         "sys.modules['torch'] = None  # importing it fails\n"
         f"for name in {names!r}: importlib.import_module(name)\n"
         "others = [n for n in sys.modules if n.startswith('dsr_deploy.')\n"
-        "          and not n.startswith('dsr_deploy.hardware')]\n"
+        "          and not n.startswith('dsr_deploy.hardware')\n"
+        f"          and n != {SHARED!r}]\n"
         "sys.exit(str(others) if others else 0)"
     )
     done = subprocess.run(

@@ -1,0 +1,77 @@
+"""Functions compiled by numba, whose machine code is kept on disk where there is a place for it.
+
+The one module that ``models`` and ``hardware`` share. It imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from numba import njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_DIGEST_BYTES: Final = 32
+
+
+def compiled(**options: Any) -> Callable[[Function], Function]:
+    """Compile a function as ``njit(**options, cache=True)`` does, wherever it may run.
+
+    numba itself refuses where neither the installation nor the user's cache can be written, and
+    fails on a damaged file of its cache or a full disk. Here the function is then compiled anew.
+    """
+
+    def decorate(function: Function) -> Function:
+        kernel: Any = njit(**options)(function)
+        if hasattr(kernel, "enable_caching"):  # else numba is switched off
+            with contextlib.suppress(RuntimeError):  # no folder for the cache can be written
+                kernel._cache = _Cache(function)
+        made: Function = kernel
+        return made
+
+    return decorate
+
+
+class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
+    """numba's cache, without which it goes on."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        own = self._cache_file
+        self._cache_file = _CheckedFiles(
+            own._cache_path, self._impl.filename_base, own._source_stamp
+        )
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return what was compiled before, or None."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # pickle raises almost anything on damaged files
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled, if that is possible."""
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
+
+
+class _CheckedFiles(IndexDataCacheFile):  # type: ignore[misc, unused-ignore]
+    """Files with their SHA-256 at their end: changed machine code may do anything."""
+
+    def _dump(self, obj: Any) -> bytes:
+        data: bytes = super()._dump(obj)
+        return data + hashlib.sha256(data).digest()
+
+    def _load_data(self, name: str) -> Any:
+        data = Path(self._data_path(name)).read_bytes()
+        whole, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        if hashlib.sha256(whole).digest() != digest:
+            raise ValueError(f"{name}: damaged")
+        return super()._load_data(name)  # pickle stops before the digest
