@@ -37,7 +37,7 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
     return decorate
 
 
-class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
+class _Cache(FunctionCache):
     """numba's cache, without which it goes on."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -62,7 +62,7 @@ class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
             super().save_overload(sig, data)
 
 
-class _CheckedFiles(IndexDataCacheFile):  # type: ignore[misc, unused-ignore]
+class _CheckedFiles(IndexDataCacheFile):
     """Files with their SHA-256 at their end: changed machine code may do anything."""
 
     def _dump(self, obj: Any) -> bytes:
