@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from dsr_deploy import __version__, config, run_directory
+from dsr_deploy import __version__, config, files, run_directory
 from dsr_deploy.errors import UserError
 from dsr_deploy.interrupt import interruptible
 from dsr_deploy.rank import Rank, this_rank
@@ -78,10 +78,24 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+class Directory(click.Path):
+    """A directory, in which a leading ``~/`` means the user's home."""
+
+    name = "directory"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """Return the path."""
+        path: Path = super().convert(files.at_home(value), param, ctx)
+        return path
+
+
 def _common(command: Command) -> Command:
     """Give a command the options that all have."""
     run = click.option(
-        "--run", "directory", type=click.Path(path_type=Path), metavar="DIR",
+        "--run", "directory", type=Directory(), metavar="DIR",
         help="Directory of the run.  [default: runs/latest, the newest]",
     )  # fmt: skip
     as_json = click.option(
@@ -95,7 +109,7 @@ def _training_options(command: Command) -> Command:
     option = click.option
     options = [
         option("--dataset", type=click.Choice(config.DATASETS), help="[default: digits]"),
-        option("--data-dir", type=click.Path(path_type=Path), metavar="DIR",
+        option("--data-dir", type=Directory(), metavar="DIR",
                help="Where its files are, or are downloaded to; digits needs none."),
         option("--image-size", type=int, help="Side in pixels; for imagenet and imagefolder."),
         option("--flip/--no-flip", default=None,
@@ -170,7 +184,7 @@ def train(
 
     if chosen["data_dir"] is not None:
         # A later stage may be started elsewhere.
-        chosen["data_dir"] = str(chosen["data_dir"].expanduser().resolve())
+        chosen["data_dir"] = os.path.abspath(chosen["data_dir"])
     if resume:
         run = run_directory.find(directory)
         settings = config.read(run.config)

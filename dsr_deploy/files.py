@@ -127,6 +127,29 @@ def unreadable(path: Path, error: OSError) -> UserError:
     return UserError(f"{path}: cannot be read ({error.strerror})")
 
 
+def at_home(path: str | Path) -> Path:
+    """Return ``path`` with a leading ``~/`` replaced by the user's home, as shells do it.
+
+    Shells leave it in ``--run=~/x``. Nothing else is replaced: ``~old`` is the name of a folder.
+
+    Raises
+    ------
+    UserError
+        If the home is not known.
+    """
+    text = os.fspath(path)
+    if text != "~" and not text.startswith("~/"):
+        plain = Path(text)
+        # "./~/x" is Path("~/x"), which must not pass for the home later
+        return plain.absolute() if plain.parts[:1] == ("~",) else plain
+    try:
+        return Path.home() / text[2:]
+    except RuntimeError:
+        raise UserError(
+            f"{path}: there is no home directory to take for ~; name the directory in full"
+        ) from None
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it.
 

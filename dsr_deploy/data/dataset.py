@@ -14,6 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from dsr_deploy import files
 from dsr_deploy.augmentation import DEFAULTS, Augmentation
 from dsr_deploy.hardware.network import Input
 
@@ -157,7 +158,7 @@ def load(
         raise DataError(
             f"data set '{name}': its files are needed; give their directory with --data-dir"
         )
-    directory = Path(data_dir).expanduser()
+    directory = files.at_home(data_dir)
     if name == "cifar10-dvs":
         from dsr_deploy.data.events import load_cifar10_dvs
 

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from dsr_deploy import cli, config, run_directory, terminal
+from dsr_deploy.data import DataError
 from dsr_deploy.rank import Rank, this_rank
 
 HEAVY = ("torch", "numpy", "numba", "matplotlib", "rich", "sklearn", "spikingjelly")
@@ -585,3 +586,36 @@ def test_data_that_make_no_batch_leave_nothing(
     assert cli.run(line) == 1
     assert "needs at least 2 samples" in capsys.readouterr().err
     assert _left(here) == before
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_tilde_is_the_home_in_every_command(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    home = here / "home"
+    monkeypatch.setenv("HOME", str(home))
+    line = [
+        name,
+        "--run=~/x",
+        *(["--data-dir=~/none", "--dataset=cifar10-dvs"] * (name == "train")),
+    ]
+    monkeypatch.setattr("dsr_deploy.data.events.load_cifar10_dvs", _refuse)
+    assert cli.run(line) == 1
+    said = capsys.readouterr().err
+    place = home / ("none" if name == "train" else "x")
+    assert f"error: {place}: " in said
+    assert not list(here.rglob("~*"))
+
+
+def _refuse(directory: Path, *_: object) -> None:
+    raise DataError(f"{directory}: refused")
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_a_folder(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", "--dataset", "imagefolder", "--data-dir", "~old/pics", "--run", "r"]
+    assert cli.run(line) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {here}/~old/pics: there is no such directory"
+    )

@@ -103,3 +103,34 @@ def test_what_is_no_regular_file_is_not_waited_for(
     with pytest.raises(UserError) as refused:
         read(path)
     assert str(refused.value) == f"{path}: cannot be read (it is a FIFO, not a regular file)"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("~/runs/x", "{home}/runs/x"),
+        ("~", "{home}"),
+        ("~old/x", "~old/x"),
+        ("~root", "~root"),
+        ("a/~/x", "a/~/x"),
+        ("./~/x", "{here}/~/x"),
+        ("", "."),
+    ],
+)
+def test_only_a_leading_tilde_and_slash_mean_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    found = files.at_home(given)
+    assert str(found) == expected.format(home=tmp_path / "home", here=tmp_path)
+
+
+def test_without_a_home_the_tilde_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: str) -> str:
+        return "~"
+
+    monkeypatch.setattr(os.path, "expanduser", unknown)
+    message = "~/x: there is no home directory to take for ~; name the directory in full"
+    with pytest.raises(UserError, match=f"^{message}$"):
+        files.at_home("~/x")
