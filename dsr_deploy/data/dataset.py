@@ -73,7 +73,6 @@ class FolderSplit:
     crop : smallest part that augmentation cuts, as a share of an image's area; 1 for the centre
     convert : True to convert images of another mode (gray, CMYK, palette) to that of ``shape``,
         False to refuse them
-    workers : processes that decode; 0 for this one
     """
 
     files: tuple[str, ...]
@@ -84,7 +83,6 @@ class FolderSplit:
     resize: bool = False
     crop: float = 1.0
     convert: bool = False
-    workers: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -25,8 +25,6 @@ SMALL_IMAGE: Final = 64
 
 IN_MEMORY_BYTES: Final = 1 << 30
 STATISTICS_SAMPLES: Final = 5000
-MAX_WORKERS: Final = 8
-FILES_WORTH_A_WORKER: Final = 500
 
 
 def load_imagenet(directory: Path, image_size: int, augmentation: Augmentation) -> Dataset:
@@ -159,7 +157,7 @@ def _list_files(folder: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, .
     if empty:
         raise DataError(f"{folder}: there is no image of {_few(empty)}")
     files = tuple(path for path, _ in samples)
-    return tuple(names), FolderSplit(files, labels, shape, workers=_workers(len(files)))
+    return tuple(names), FolderSplit(files, labels, shape)
 
 
 def _check_links(folder: Path) -> None:
@@ -175,14 +173,6 @@ def _check_links(folder: Path) -> None:
 def _few(names: list[str]) -> str:
     rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(f"'{name}'" for name in names[:5]) + rest
-
-
-def _workers(files: int) -> int:
-    """Return how many processes decode; starting one costs more than a few files do."""
-    # os.cpu_count counts the machine's cores, not those that a container grants
-    granted = getattr(os, "sched_getaffinity", None)
-    cores = len(granted(0)) if granted else os.cpu_count() or 1
-    return min(cores, MAX_WORKERS, files // FILES_WORTH_A_WORKER)
 
 
 def _decoded(split: FolderSplit, before: int, total: int, progress: Progress | None) -> TensorSplit:

@@ -1,7 +1,11 @@
 """Order and augmentation of an epoch, against a loop over samples."""
 
+import os
 import re
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms import RandomResizedCrop
 
 from dsr_deploy.data import (
     Batches,
@@ -17,9 +22,11 @@ from dsr_deploy.data import (
     FolderSplit,
     TensorSplit,
     batches,
+    decoding,
     event_input,
 )
 from dsr_deploy.data.batches import _shift_and_flip
+from dsr_deploy.data.decoding import draw_box
 from dsr_deploy.hardware.network import Input
 
 # the payload is the pixel: batches can be compared with pixels
@@ -208,33 +215,34 @@ def files(tmp_path: Path) -> tuple[FolderSplit, TensorSplit]:
     return FolderSplit(tuple(paths), memory.labels, (3, 6, 8), padding=2, flip=True), memory
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 5])
 def test_files_give_the_batches_of_memory(
-    files: tuple[FolderSplit, TensorSplit], workers: int
+    files: tuple[FolderSplit, TensorSplit], monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
+    monkeypatch.setattr(decoding, "_threads", lambda: threads)
+    monkeypatch.setattr(decoding, "FILES_PER_TASK", 2)
     folder, memory = files
     for rank in range(2):
-        read = contents(train(replace(folder, workers=workers), 7, rank=rank, world=2))
+        read = contents(train(folder, 7, rank=rank, world=2))
         expected = contents(train(memory, 7, rank=rank, world=2))
         assert torch.equal(read[0], expected[0])
         assert torch.equal(read[1], expected[1])
 
 
 def test_random_cuts_depend_on_the_position_alone(
-    files: tuple[FolderSplit, TensorSplit],
+    files: tuple[FolderSplit, TensorSplit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = replace(files[0], shape=(3, 4, 4), resize=True, crop=0.08, padding=0)
     input = replace(PLAIN, shape=(3, 4, 4))
 
-    def epoch(number: int, workers: int) -> tuple[torch.Tensor, torch.Tensor]:
-        made = batches(
-            replace(folder, workers=workers),
-            input, 8, augment=True, seed=3, epoch=number, shuffle=True,
-        )  # fmt: skip
+    def epoch(number: int, threads: int) -> tuple[torch.Tensor, torch.Tensor]:
+        monkeypatch.setattr(decoding, "_threads", lambda: threads)
+        monkeypatch.setattr(decoding, "FILES_PER_TASK", 1 + 2 * threads)
+        made = batches(folder, input, 8, augment=True, seed=3, epoch=number, shuffle=True)
         return contents(made)
 
     state = torch.random.get_rng_state()
-    alone, spread, later = epoch(0, workers=0), epoch(0, workers=2), epoch(1, workers=0)
+    alone, spread, later = epoch(0, threads=1), epoch(0, threads=4), epoch(1, threads=1)
     assert torch.equal(torch.random.get_rng_state(), state), "the caller's generator was used"
     assert torch.equal(alone[0], spread[0])
     assert torch.equal(alone[1], spread[1])
@@ -256,12 +264,106 @@ def test_without_augmentation_the_centre_is_cut(files: tuple[FolderSplit, Tensor
     assert payload[0, 0, 0].max() == payload[0, 0, :, 0].max() == 0
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_file_is_one_line_from_any_process(
-    files: tuple[FolderSplit, TensorSplit], workers: int
+def test_a_damaged_file_is_one_line_from_any_thread(
+    files: tuple[FolderSplit, TensorSplit],
 ) -> None:
-    folder = replace(files[0], workers=workers)
+    folder = files[0]
     Path(folder.files[3]).write_bytes(b"no image at all")
     message = f"{folder.files[3]}: this is not an image; remove it or replace it"
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         contents(train(folder, 4))
+    assert not _decoding_threads()
+
+
+def _decoding_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("decoding")]
+
+
+def test_decoding_takes_neither_processes_nor_shared_memory(
+    files: tuple[FolderSplit, TensorSplit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small /dev/shm, as containers have it, made worker processes wait for ever."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    for place, name in ((os, "fork"), (os, "posix_spawn"), (BaseProcess, "start")):
+        monkeypatch.setattr(place, name, refuse)
+    many = replace(files[0], files=files[0].files * 60, labels=files[0].labels.repeat(60))
+    epoch = iter(train(many, 64))
+    payload, labels = next(epoch)
+    assert not payload.is_shared()
+    assert not labels.is_shared()
+    assert _decoding_threads()
+    del epoch  # as one that needs a single batch does
+    assert not _decoding_threads()
+
+
+def test_batches_are_decoded_ahead_but_not_all_of_them(
+    files: tuple[FolderSplit, TensorSplit],
+) -> None:
+    asked: list[int] = []
+
+    def requests() -> Iterator[list[tuple[int, int | None]]]:
+        for file in range(20):
+            asked.append(file)
+            yield [(file, None)]
+
+    stream = decoding.stream(files[0], requests())
+    next(stream)
+    assert asked == [0, 1, 2]
+    next(stream)
+    assert asked == [0, 1, 2, 3]
+    stream.close()  # type: ignore[attr-defined]
+
+
+@given(
+    width=st.integers(1, 3000),
+    height=st.integers(1, 3000),
+    smallest=st.floats(0.01, 0.99),
+    seed=st.integers(0, 1000),
+)
+def test_a_random_part_lies_within_the_image(
+    width: int, height: int, smallest: float, seed: int
+) -> None:
+    left, top, right, bottom = draw_box(np.random.default_rng(seed), width, height, smallest)
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+
+
+def test_random_parts_are_spread_as_torchvision_spreads_them() -> None:
+    image = Image.new("L", (500, 375))
+    crop = RandomResizedCrop(224)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = [crop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]
+    expected = np.array([(x, y, x + w, y + h) for y, x, h, w in theirs], dtype=np.float64)
+    found = np.array([draw_box(np.random.default_rng(i), 500, 375, 0.08) for i in range(4000)])
+    # deciles of each side; the standard error of a mean of 4,000 is a hundredth of the deviation
+    tenths = np.linspace(0.1, 0.9, 9)
+    for own, other in zip(found.T, expected.T, strict=True):
+        assert np.abs(np.quantile(own, tenths) - np.quantile(other, tenths)).max() < 20
+        assert abs(own.mean() - other.mean()) < 0.06 * other.std()
+    areas = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1]) / (500 * 375)
+    assert 0.079 < areas.min() < 0.1
+    assert areas.max() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((1000, 10), (493, 0, 506, 10)),
+        ((10, 1000), (0, 493, 10, 506)),
+        ((90, 100), (0, 0, 90, 100)),
+    ],
+)
+def test_where_no_part_fits_the_largest_centre_is_taken(
+    size: tuple[int, int], box: tuple[int, int, int, int]
+) -> None:
+    class Full:
+        """Draws the largest area every time, in a form that does not fit."""
+
+        def uniform(self, low: float, high: float) -> float:
+            return high
+
+    assert draw_box(Full(), *size, 1.0) == box  # type: ignore[arg-type]

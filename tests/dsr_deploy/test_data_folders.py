@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dsr_deploy.augmentation import Augmentation
 from dsr_deploy.data import (
     DataError,
     Dataset,
@@ -421,3 +422,85 @@ def test_an_image_that_disappears_while_training_is_named(
     message = f"{file}: it cannot be opened (No such file or directory)"
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         list(epoch)
+
+
+ORIENTATION = 0x0112
+
+
+def write_photo(path: Path, pixels: np.ndarray, orientation: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(pixels).save(
+        path, exif=exif, **({"quality": 100} if path.suffix == ".jpg" else {})
+    )
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return an image as it is to be shown; from the table of the EXIF standard."""
+    shown = {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.swapaxes(0, 1),
+        6: pixels.swapaxes(0, 1)[:, ::-1],
+        7: pixels.swapaxes(0, 1)[::-1, ::-1],
+        8: pixels.swapaxes(0, 1)[::-1],
+    }
+    return shown[orientation]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("shape", [(16, 24), (16, 24, 3)])
+def test_photos_are_read_as_they_are_shown(
+    tmp_path: Path, suffix: str, orientation: int, shape: tuple[int, ...]
+) -> None:
+    for split in ("train", "test"):
+        for seed, name in enumerate("ab"):
+            path = tmp_path / split / name / f"0.{suffix}"
+            write_photo(path, random_pixels(seed, *shape), orientation)
+    data = load("imagefolder", tmp_path, timesteps=1)
+    assert isinstance(data.train, TensorSplit)
+    first = Image.open(tmp_path / "train" / "a" / f"0.{suffix}")  # PIL does not turn it
+    stored = np.asarray(first)
+    first.close()
+    expected = turned(stored, orientation).reshape(*turned(stored, orientation).shape[:2], -1)
+    # its size is that of the turned image, too
+    assert data.input.shape == (expected.shape[2], *expected.shape[:2])
+    assert np.array_equal(data.train.pixels[0].numpy(), expected.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("dataset", ["imagenet", "imagefolder"])
+def test_photos_that_are_cut_are_turned_first(tmp_path: Path, dataset: str) -> None:
+    pixels = np.zeros((96, 64, 3), np.uint8)
+    pixels[:48] = 255
+    for split in ("train", "val"):
+        for name, orientation in (("up", 1), ("down", 3)):
+            write_photo(tmp_path / split / name / "0.jpg", pixels, orientation)
+    augmentation = Augmentation(crop=1.0)
+    data = load(dataset, tmp_path, timesteps=1, image_size=40, augmentation=augmentation)
+    for split in (data.train, data.test):
+        epoch = batches(split, data.input, 2, augment=True, seed=0, epoch=0, shuffle=False)
+        ((payloads, labels),) = epoch
+        assert [data.classes[label] for label in labels] == ["down", "up"]
+        brighter_half = payloads.float().unflatten(2, (2, -1)).mean(dim=(1, 3, 4)).argmax(1)
+        assert brighter_half.tolist() == [1, 0]
+
+
+def odd_note(value: int) -> bytes:
+    exif = Image.Exif()
+    exif[ORIENTATION] = value
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("note", [b"Exif\0\0" + b"\xff" * 20, odd_note(0), odd_note(9)])
+def test_a_damaged_note_of_the_orientation_is_left_aside(tmp_path: Path, note: bytes) -> None:
+    for size, resize in ((16, False), (8, True)):
+        file = tmp_path / "0.jpg"
+        Image.fromarray(random_pixels(0, 16, 16)).save(file, exif=note)
+        damaged = FolderSplit((str(file),), torch.zeros(1).long(), (1, size, size), resize=resize)
+        found = read(damaged, [0])
+        Image.fromarray(random_pixels(0, 16, 16)).save(file)
+        assert torch.equal(found, read(damaged, [0]))
