@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import click
 
@@ -88,8 +88,7 @@ class Directory(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         """Return the path."""
-        path: Path = super().convert(files.at_home(value), param, ctx)
-        return path
+        return cast(Path, super().convert(files.at_home(value), param, ctx))
 
 
 def _common(command: Command) -> Command:

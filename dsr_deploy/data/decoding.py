@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dsr_deploy.data.dataset import DataError, FolderSplit, Progress
+from dsr_deploy.hardware.regular_file import open_regular
 
 MODES: Final = {1: "L", 3: "RGB"}
 JPEG: Final = b"\xff\xd8\xff"
@@ -55,14 +56,16 @@ def open_image(path: str | Path) -> Image.Image:
         If the file is no image, or a damaged one.
     """
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             image.load()
             _turn_upright(image)
             return image
     except UnidentifiedImageError:
         raise DataError(f"{path}: this is not an image; remove it or replace it") from None
-    except (FileNotFoundError, PermissionError) as error:
-        raise DataError(f"{path}: it cannot be opened ({error.strerror})") from None
+    except OSError as error:
+        if error.strerror is None:  # PIL's own, of what it decodes
+            raise DataError(f"{path}: the image is damaged ({error}); replace it") from None
+        raise DataError(f"{path}: it cannot be read ({error.strerror})") from None
     except Exception as error:  # PIL's decoders raise almost anything on damaged files
         raise DataError(f"{path}: the image is damaged ({error}); replace it") from None
 
@@ -169,7 +172,7 @@ def _small_jpeg(path: str, shape: tuple[int, int, int]) -> Pixels | None:
     from torchvision.io import decode_jpeg
 
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             data = file.read()
         if not data.startswith(JPEG):
             return None

@@ -1,5 +1,6 @@
 """Folders of real PNG and JPEG files, written here."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -358,6 +359,13 @@ def test_a_file_that_is_no_image_is_named(make_folder: Callable[..., Path]) -> N
     fails(directory, f"{file}: this is not an image; remove it or replace it")
 
 
+def test_a_pipe_among_the_images_is_not_waited_for(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8)
+    file = directory / "train" / "bee" / "9.png"
+    os.mkfifo(file)
+    fails(directory, f"{file}: it cannot be read (it is a FIFO, not a regular file)")
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_a_truncated_image_is_named(make_folder: Callable[..., Path], suffix: str) -> None:
     directory = make_folder(64, 64, 3, suffix=suffix)
@@ -419,7 +427,7 @@ def test_an_image_that_disappears_while_training_is_named(
     file = directory / "train" / "bee" / f"1.{suffix}"
     file.unlink()
     epoch = batches(data.train, data.input, 4, augment=True, seed=0, epoch=0, shuffle=True)
-    message = f"{file}: it cannot be opened (No such file or directory)"
+    message = f"{file}: it cannot be read (No such file or directory)"
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         list(epoch)
 
