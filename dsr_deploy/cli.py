@@ -127,6 +127,9 @@ def _training_options(command: Command) -> Command:
         option("--neuron", type=click.Choice(get_args(config.NeuronName)),
                help="Neurons that integrate, or integrate and leak.  [default: if]"),
         option("-T", "--timesteps", type=int, help="How many steps a sample is shown."),
+        option("--validation", type=float,
+               help="Share of the training samples held out to choose a network by; with 0 the "
+               "last epoch's is taken.  [default: 0.1; presets: 0]"),
         option("--epochs", type=int, help="Passes over the training data."),
         option("--batch-size", type=int, help="Samples per training step, of all processes."),
         option("--optimizer", type=click.Choice(get_args(config.OptimizerName))),

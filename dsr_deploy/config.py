@@ -24,6 +24,9 @@ TABLE_TIMESTEPS: Final = (5, 10, 15, 20)
 FLOAT32: Final = (1e-37, 1e38)
 """What float32 holds, in which networks are trained, rounded to powers of ten."""
 
+VALIDATION: Final = 0.1
+"""Share of the training samples that is held out where no preset asks for the paper's recipe."""
+
 SHORTEST_STEP: Final = 1 / 4096
 LONGEST_STEP: Final = 8
 """Of dt in units of tau: exp(-8) of 4096 is 1."""
@@ -42,6 +45,8 @@ class Config:
     neuron, timesteps : kind of all neurons, and T
     v_threshold : initial Vth; None chooses each layer's from at most 64 samples
     v_threshold_min, alpha, tau, dt : see :class:`dsr_deploy.models.neuron.Neuron`
+    validation : share of the training samples that is held out, to choose a network by; with 0
+        the last epoch's network is taken
     epochs, batch_size, optimizer, lr, momentum, weight_decay : the training;
         the learning rate rises linearly for ``warmup_epochs``, then falls as a cosine to 0
     precision : of the forward convolutions, see :data:`dsr_deploy.models.currents.Precision`;
@@ -64,6 +69,7 @@ class Config:
     momentum: float
     weight_decay: float
     warmup_epochs: int
+    validation: float
     flip: bool
     shift: float
     crop: float
@@ -110,6 +116,8 @@ class Config:
             raise UserError(f"alpha {self.alpha}; it lies above 0 and is at most 1")
         if not 0 <= self.momentum < 1:
             raise UserError(f"momentum {self.momentum}; it is at least 0 and below 1")
+        if not 0 <= self.validation <= 0.5:
+            raise UserError(f"validation {self.validation}; it is at least 0 and at most 0.5")
         if not 0 <= self.weight_decay < 1:
             raise UserError(f"weight_decay {self.weight_decay}; it is at least 0 and below 1")
 
@@ -217,6 +225,7 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
             )
     values = (
         {"dataset": dataset, "neuron": neuron, "timesteps": timesteps}
+        | {"validation": VALIDATION if preset is None else 0.0}
         | _training_defaults(row, timesteps)
         | _neuron_defaults(neuron, timesteps, paper=preset is not None)
         # of the data, not of the preset: it decides which images are of one class
@@ -246,12 +255,13 @@ def from_dict(values: dict[str, Any]) -> Config:
 
 def _earlier(dataset: Any) -> dict[str, Any]:
     """Return what a run was trained with before config.json said so."""
+    chosen_on_test_set = {"validation": 0.0}
     if not isinstance(dataset, str) or dataset not in augmentation.DEFAULTS:
-        return {}
+        return chosen_on_test_set
     earlier = augmentation.DEFAULTS[dataset]
     if dataset == "imagefolder":
         earlier = dataclasses.replace(earlier, flip=True)
-    return dataclasses.asdict(earlier)
+    return dataclasses.asdict(earlier) | chosen_on_test_set
 
 
 def read(path: Path) -> Config:

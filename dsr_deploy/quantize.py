@@ -6,17 +6,17 @@ import copy
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dsr_deploy import files
-from dsr_deploy.data import Dataset, batches
+from dsr_deploy.data import Dataset, batches, hold_out
 from dsr_deploy.errors import UserError
+from dsr_deploy.evaluate import EVALUATION_BATCH, evaluate
+from dsr_deploy.fine_tune import Schedule, fine_tune
 from dsr_deploy.fold import fold
 from dsr_deploy.hardware import bounds, network_file
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
@@ -25,7 +25,7 @@ from dsr_deploy.quantized_network import QuantizedNetwork
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.scale import Granularity
 from dsr_deploy.torch_engine import TorchEngine
-from dsr_deploy.train import EVALUATION_BATCH, evaluate, resolve_device, resolve_precision
+from dsr_deploy.train import resolve_device, resolve_precision
 from dsr_deploy.trained import Trained, load_same_data, load_trained
 
 
@@ -68,11 +68,20 @@ class QuantizeConfig:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of Table S4: accuracies on the test set, between 0 and 1.
+    """A row of Table S4. Accuracies lie between 0 and 1.
 
-    ``dead`` and ``always_on`` count, by layer and where there are any, the neurons that
-    spiked at no timestep of any test sample, and at every one. ``made_from`` is the SHA-256 of
-    the checkpoint that was quantized.
+    Attributes
+    ----------
+    float_accuracy, post_training_accuracy, accuracy : on the test set: of the network in 32 bits,
+        of the same rounded, and of the one that is written
+    epoch, epochs : after which epoch of fine-tuning the network was taken, 0 if it is the rounded
+        one, and how many there were
+    validation_accuracy, validation_samples : on the part of the training samples that it was chosen
+        by; None and 0 if none are held out, then the last epoch's is taken
+    samples : of the test set
+    dead, always_on : by layer, where there are any, the number of neurons that spiked at no
+        timestep of any test sample, and at every one
+    made_from : SHA-256 of the checkpoint that was quantized
     """
 
     neuron: str
@@ -81,6 +90,10 @@ class Row:
     float_accuracy: float
     post_training_accuracy: float
     accuracy: float
+    epoch: int
+    epochs: int
+    validation_accuracy: float | None
+    validation_samples: int
     samples: int
     dead: dict[str, int]
     always_on: dict[str, int]
@@ -128,7 +141,8 @@ def _quantize(
     network.precision = resolve_precision("auto", device)
     labels = dataset.test.labels.numpy()
     batch_size = settings.batch_size or trained.config.batch_size
-    _, float_accuracy, _ = evaluate(network.to(device), dataset, device, batch_size)
+    tested = evaluate(network.to(device), dataset.test, dataset.input, device, batch_size)
+    float_accuracy = tested.accuracy
     network.cpu()
     model = QuantizedNetwork(
         fold(network, about.input.step),
@@ -148,20 +162,18 @@ def _quantize(
     def accuracy(predictions: NDArray[np.int64]) -> float:
         return float((predictions == labels).mean())
 
-    before = freeze()
-    predictions, counts = predict(
-        before, dataset, device, batch_size, progress, "testing before fine-tuning"
-    )
-    post_training = accuracy(predictions)
+    held_out = trained.config.validation, trained.config.seed
+    samples, validation = hold_out(dataset.train, *held_out)
     epochs = settings.epochs
     if epochs is None:
         epochs = max(5, trained.config.epochs // 10)
-    frozen = before
-    if epochs:
-        _fine_tune(model, dataset, settings, epochs, trained, device, progress)
-        frozen = freeze()
-        predictions, counts = predict(frozen, dataset, device, batch_size, progress, "testing")
-    moments = len(labels) * frozen.timesteps
+    schedule = Schedule(epochs, settings.lr, batch_size, settings.seed)
+    rounded, taken = fine_tune(model, freeze, samples, validation, schedule, device, progress)
+    predictions, counts = predict(rounded.network, dataset, device, batch_size, progress)
+    post_training = accuracy(predictions)
+    if taken is not rounded:
+        predictions, counts = predict(taken.network, dataset, device, batch_size, progress)
+    moments = len(labels) * taken.network.timesteps
     row = Row(
         neuron=trained.config.neuron,
         timesteps=trained.config.timesteps,
@@ -169,56 +181,16 @@ def _quantize(
         float_accuracy=float_accuracy,
         post_training_accuracy=post_training,
         accuracy=accuracy(predictions),
+        epoch=taken.epoch,
+        epochs=epochs,
+        validation_accuracy=taken.accuracy,
+        validation_samples=0 if validation is None else len(validation),
         samples=len(labels),
         dead=_count_where(counts, 0),
         always_on=_count_where(counts, moments),
         made_from=trained.digest,
     )
-    return frozen, row, predictions
-
-
-def _fine_tune(
-    model: QuantizedNetwork,
-    dataset: Dataset,
-    settings: QuantizeConfig,
-    epochs: int,
-    trained: Trained,
-    device: torch.device,
-    progress: Progress,
-) -> None:
-    """Train the latent parameters through the integer network, straight through its roundings."""
-    torch.manual_seed(settings.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
-    size = settings.batch_size or trained.config.batch_size
-    for epoch in range(epochs):
-        stream = batches(
-            dataset.train,
-            dataset.input,
-            size,
-            augment=True,
-            seed=settings.seed,
-            epoch=epoch,
-            shuffle=True,
-        )
-        with progress.task(f"fine-tuning, epoch {epoch + 1}/{epochs}", len(stream)) as task:
-            seen: Any = np.zeros(3)
-            for index, (payloads, labels) in enumerate(stream):
-                done = (epoch + index / len(stream)) / epochs
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * done))
-                outputs = model(payloads.to(device))
-                targets = labels.to(device)
-                loss = F.cross_entropy(outputs, targets)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                correct = (outputs.argmax(1) == targets).sum().item()
-                seen += (loss.item() * len(labels), correct, len(labels))
-                task.advance(text=f"loss {seen[0] / seen[2]:.4f}  accuracy {seen[1] / seen[2]:.1%}")
-        progress.note(
-            f"fine-tuning {epoch + 1}/{epochs}  loss {seen[0] / seen[2]:.4f}  train "
-            f"{seen[1] / seen[2]:.2%}"
-        )
+    return taken.network, row, predictions
 
 
 def _count_where(counts: dict[str, Tensor], spikes: int) -> dict[str, int]:
@@ -233,7 +205,6 @@ def predict(
     device: torch.device,
     batch_size: int,
     progress: Progress,
-    text: str,
 ) -> tuple[NDArray[np.int64], dict[str, Tensor]]:
     """Return the predictions of the integer network over the test set, by the torch engine, (N,).
 
@@ -251,7 +222,7 @@ def predict(
     )
     predictions = []
     counts: dict[str, Tensor] = {}
-    with progress.task(text, len(stream)) as task:
+    with progress.task("testing", len(stream)) as task:
         for payloads, _ in stream:
             predictions.append(engine.run(payloads.numpy(), counts=counts).predictions)
             task.advance()

@@ -70,11 +70,9 @@ def _training(run: RunDirectory) -> dict[str, Any] | None:
     if not run.metrics.exists():
         return None
     epochs = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    best = max(epochs, key=lambda epoch: float(epoch["test_accuracy"]))
+    tested = _read(run.result) if run.result.exists() else None
     return {
-        "accuracy": f"{best['test_accuracy']:.2%}",
-        "firing_rate": f"{best['firing_rate']:.2%}",
-        "epoch": best["epoch"],
+        "tested": tested,
         "epochs": len(epochs),
         "plot": _embed(draw(_curves(epochs), "svg")),
     }
@@ -87,9 +85,11 @@ def _curves(epochs: list[dict[str, Any]]) -> Figure:
     places = [epoch["epoch"] for epoch in epochs]
     for name, label, colour in (
         ("train_accuracy", "training accuracy", "#88ccee"),
-        ("test_accuracy", "test accuracy", "#4477aa"),
+        ("validation_accuracy", "validation accuracy", "#4477aa"),
         ("firing_rate", "firing rate", "#cc6677"),
     ):
+        if name == "validation_accuracy" and epochs[0].get(name) is None:
+            continue  # no samples were held out
         values = [epoch[name] for epoch in epochs]
         axes.plot(places, values, marker=".", label=label, color=colour)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -5,7 +5,9 @@
     runs/<name>/
       config.json                 the resolved configuration, the data, versions, the command line
       checkpoint/                 latest.safetensors (all that a resume needs), best.safetensors
+                                  (the network that later stages take)
       metrics.jsonl, tensorboard/ one line, and one event, per epoch
+      result.json                 how the network was chosen, and what it does on the test set
       quantized-<bits>/           network.safetensors, row.json: the float -> bits accuracy row
       export/<target>/            what a chip or another tool reads; manifest.json
       reports/                    what simulate and report found
@@ -43,6 +45,10 @@ class RunDirectory:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
 
     @property
     def latest_checkpoint(self) -> Path:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsr_deploy import tables
+from dsr_deploy import files, tables
 from dsr_deploy.config import Config
 from dsr_deploy.run_directory import RunDirectory
 
@@ -36,14 +36,22 @@ def configuration(settings: Config) -> str:
 def trained(run: RunDirectory, settings: Config) -> tuple[dict[str, Any], str]:
     """Summarize a finished training from what it wrote; return the values and the text."""
     epochs = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    best = max(epochs, key=lambda epoch: float(epoch["test_accuracy"]))
-    result = {"run": str(run.path), "best": best, "last": epochs[-1]}
+    tested = files.read_json(run.result)
+    result = {"run": str(run.path), "result": tested, "last": epochs[-1]}
     seconds = sum(epoch["seconds"] for epoch in epochs)
+    held_out = tested["validation_accuracy"]
+    choice = (
+        "the last one: no samples were held out to choose by"
+        if held_out is None
+        else f"the best of {tested['epochs']} on {tested['validation_samples']:,} held-out "
+        f"training samples ({held_out:.2%})"
+    )
     text = (
         f"Trained {settings.arch} with {settings.neuron.upper()} neurons and {settings.timesteps} "
         f"timesteps on {settings.dataset}: {len(epochs)} epochs in {seconds:.0f} s.\n"
-        f"  test accuracy  {best['test_accuracy']:.2%} after epoch {best['epoch']}, the best one\n"
-        f"  firing rate    {best['firing_rate']:.2%} of the neurons at each timestep\n"
+        f"  network        of epoch {tested['epoch']}, {choice}\n"
+        f"  test accuracy  {tested['test_accuracy']:.2%} on {tested['test_samples']:,} samples\n"
+        f"  firing rate    {tested['firing_rate']:.2%} of the neurons at each timestep\n"
         f"  written to     {_shown(run.path)}\n\n"
         + _next(run, "quantize --bits 4", "turns its weights into whole numbers of 4 bits")
     )
@@ -56,9 +64,22 @@ def quantized(run: RunDirectory, row: Row) -> str:
         f"Quantized: the weights are whole numbers of {row.bits} bits now, all arithmetic is on "
         f"integers.\nAccuracy on {row.samples:,} test samples (a row of Table S4):\n\n"
         f"{tables.quantization([row])}\n\n"
+        f"{_choice(row)}\n\n"
         f"{_extremes(row)}"
         f"  written to  {_shown(run.quantized(row.bits))}\n\n"
         + _next(run, "export --target loihi", "lays the network out for a chip")
+    )
+
+
+def _choice(row: Row) -> str:
+    """Say how the network was chosen, and by what."""
+    if not row.epochs:
+        return "  not fine-tuned"
+    if row.validation_accuracy is None:
+        return "  taken after the last epoch: no samples were held out to choose by"
+    return (
+        f"  the best on {row.validation_samples:,} held-out training samples "
+        f"({row.validation_accuracy:.2%}), of the rounded network and those after each epoch"
     )
 
 

@@ -40,7 +40,15 @@ class Table(NamedTuple):
 def quantization(rows: Sequence[Row]) -> Table:
     """Tabulate accuracies in 32 bits and in fewer (Table S4)."""
     return Table(
-        ("weights", "neurons", "timesteps", "in 32 bits", "only rounded", "fine-tuned"),
+        (
+            "weights",
+            "neurons",
+            "timesteps",
+            "in 32 bits",
+            "only rounded",
+            "quantized",
+            "taken after",
+        ),
         [
             (
                 f"{row.bits} bits",
@@ -49,10 +57,18 @@ def quantization(rows: Sequence[Row]) -> Table:
                 f"{row.float_accuracy:.2%}",
                 f"{row.post_training_accuracy:.2%}",
                 f"{row.accuracy:.2%}",
+                _taken(row),
             )
             for row in rows
         ],
     )
+
+
+def _taken(row: Row) -> str:
+    """Say which network a row is of; rows of version 0.1 do not know."""
+    if not hasattr(row, "epoch"):
+        return "unknown"
+    return f"epoch {row.epoch} of {row.epochs}" if row.epoch else "rounding"
 
 
 def layers(summary: Sequence[LayerSummary]) -> Table:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from dsr_deploy import checkpoint, distributed, files
 from dsr_deploy.config import Config, PrecisionName
-from dsr_deploy.data import Batches, Dataset, batches
+from dsr_deploy.data import Batches, Dataset, Split, batches, hold_out
 from dsr_deploy.errors import UserError
+from dsr_deploy.evaluate import Evaluation, evaluate
 from dsr_deploy.models import int8_convolution
 from dsr_deploy.models.currents import Precision
 from dsr_deploy.models.network import Activity, SpikingNetwork
@@ -28,9 +29,6 @@ from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.thresholds import choose_thresholds
 from dsr_deploy.trained import build, describe, load_data, load_same_data, write_config
 
-EVALUATION_BATCH = 128
-"""Most samples of a test batch, as the paper trains; never more than a training batch has, so that
-testing takes no more memory."""
 THRESHOLD_SAMPLES = 64
 """Most samples that thresholds are chosen from; each process takes them all."""
 SILENT_AFTER = 20
@@ -39,19 +37,63 @@ SILENT_AFTER = 20
 
 @dataclass(frozen=True)
 class Epoch:
-    """A line of metrics.jsonl. Accuracies and rates lie between 0 and 1; ``lr`` is the learning
-    rate at the epoch's end.
+    """A line of metrics.jsonl. Accuracies and rates lie between 0 and 1.
+
+    Attributes
+    ----------
+    lr : learning rate at the epoch's end
+    validation_loss, validation_accuracy : None if no samples are held out
+    firing_rate, firing_rates : of all neurons and by population, on the validation part, or on
+        some of the epoch's training batches if there is none
     """
 
     epoch: int
     lr: float
     train_loss: float
     train_accuracy: float
-    test_loss: float
-    test_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
     firing_rate: float
     firing_rates: dict[str, float]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """result.json: the network that later stages take, and the one reading of the test set.
+
+    Attributes
+    ----------
+    epoch, epochs : after which epoch it was taken, and how many were trained
+    chosen_by : "validation accuracy", or "last epoch" if no samples are held out
+    validation_accuracy, validation_samples : of the part that it was chosen by; None and 0
+    test_loss, test_accuracy, test_samples : on the test set
+    firing_rate, firing_rates : on the test set, of all neurons and by population
+    made_from : SHA-256 of the checkpoint
+    """
+
+    epoch: int
+    epochs: int
+    chosen_by: str
+    validation_accuracy: float | None
+    validation_samples: int
+    test_loss: float
+    test_accuracy: float
+    test_samples: int
+    firing_rate: float
+    firing_rates: dict[str, float]
+    made_from: str
+
+
+def chosen(epochs: Sequence[Epoch]) -> Epoch:
+    """Return the epoch whose network later stages take.
+
+    The highest validation accuracy, and among those that reach it the lowest validation loss;
+    without a validation part the last.
+    """
+    if epochs[-1].validation_accuracy is None:
+        return epochs[-1]
+    return max(epochs, key=lambda epoch: (epoch.validation_accuracy, -(epoch.validation_loss or 0)))
 
 
 def train(
@@ -61,8 +103,8 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     on_begin: Callable[[], None] | None = None,
-) -> Epoch:
-    """Train as ``settings`` say, and keep everything in ``run``; return the last epoch.
+) -> Result:
+    """Train as ``settings`` say, keep everything in ``run``, and test the network that is chosen.
 
     Killed at any moment and resumed, a run on CPUs ends with the weights of one that was not (same
     machine, same number of threads and processes); on GPUs cuDNN may add in another order.
@@ -100,20 +142,20 @@ class _Training:
         progress: Progress,
     ) -> None:
         self.settings, self.run, self.dataset = settings, run, dataset
+        self.samples, self.validation = hold_out(dataset.train, settings.validation, settings.seed)
         self.device, self.rank, self.progress = device, rank, progress
         torch.manual_seed(settings.seed)
         self.network = build(settings, dataset.input, len(dataset.classes)).to(device)
         self.network.precision = resolve_precision(settings.precision, device)
         self.optimizer = make_optimizer(settings, self.network)
         self.epochs: list[Epoch] = []
-        self.best = -1.0
 
-    def execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Epoch:
+    def execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Result:
         self._stream(0)  # refuses a batch size that the data cannot meet
         with self.run.lock() if self.rank.first else contextlib.nullcontext():
             return self._execute(resume, on_begin)
 
-    def _execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Epoch:
+    def _execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Result:
         if self.rank.first:
             if not resume:
                 self.run.refuse_another()  # one may have begun while the data were read
@@ -134,12 +176,12 @@ class _Training:
             if writer is not None:
                 with self._tensorboard():
                     writer.close()
-        return self.epochs[-1]
+        return self._test()
 
     def _stream(self, epoch: int) -> Batches:
         """Return an epoch's batches for this process."""
         return batches(
-            self.dataset.train,
+            self.samples,
             self.dataset.input,
             self.settings.batch_size,
             augment=True,
@@ -153,9 +195,9 @@ class _Training:
     def _choose_thresholds(self) -> None:
         """Choose them from the first samples that training will see, of all processes."""
         settings, dataset = self.settings, self.dataset
-        size = min(settings.batch_size, THRESHOLD_SAMPLES, len(dataset.train))
+        size = min(settings.batch_size, THRESHOLD_SAMPLES, len(self.samples))
         stream = batches(
-            dataset.train,
+            self.samples,
             dataset.input,
             size,
             augment=False,
@@ -170,24 +212,22 @@ class _Training:
         started = time.monotonic()
         # Dropout's randomness follows from seed, epoch and rank, so a resume needs no random state.
         torch.manual_seed(hash((self.settings.seed, epoch, self.rank.rank)) & (2**63 - 1))
-        loss, accuracy = self._train_epoch(epoch)
+        loss, accuracy, rates = self._train_epoch(epoch)
         # A current that is not a number makes no spike, so the loss alone would not show it.
         if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
             raise self._diverged(f"weights are not finite after epoch {epoch + 1}")
-        test_loss, test_accuracy, rates = evaluate(
-            self.network, self.dataset, self.device, self.settings.batch_size, self.rank
-        )
-        sizes = {name: math.prod(shape) for name, shape in self.network.shapes.items()}
-        neurons = sum(sizes[name] for name in rates)
+        held_out = None if self.validation is None else self._evaluate(self.validation)
+        if held_out is not None:
+            rates = held_out.firing_rates
         self.epochs.append(
             Epoch(
                 epoch=epoch + 1,
                 lr=learning_rate(self.settings, epoch + 1.0),
                 train_loss=loss,
                 train_accuracy=accuracy,
-                test_loss=test_loss,
-                test_accuracy=test_accuracy,
-                firing_rate=sum(sizes[name] * rate for name, rate in rates.items()) / neurons,
+                validation_loss=None if held_out is None else held_out.loss,
+                validation_accuracy=None if held_out is None else held_out.accuracy,
+                firing_rate=self._mean_rate(rates),
                 firing_rates=rates,
                 seconds=time.monotonic() - started,
             )
@@ -195,12 +235,49 @@ class _Training:
         if self.rank.first:
             self._save(writer)
 
-    def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        """Return mean loss and accuracy over the epoch's training samples."""
+    def _evaluate(self, split: Split) -> Evaluation:
+        settings, input = self.settings, self.dataset.input
+        return evaluate(self.network, split, input, self.device, settings.batch_size, self.rank)
+
+    def _mean_rate(self, rates: dict[str, float]) -> float:
+        """Return the firing rate of all neurons, from that of each population."""
+        sizes = {name: math.prod(shape) for name, shape in self.network.shapes.items()}
+        neurons = sum(sizes[name] for name in rates)
+        return sum(sizes[name] * rate for name, rate in rates.items()) / neurons
+
+    def _test(self) -> Result:
+        """Read the test set, once, with the network that was chosen."""
+        path, epoch = self.run.best_checkpoint, chosen(self.epochs)
+        if self.rank.first:
+            checkpoint.load(path, self.network, self.settings)
+        distributed.copy_from_first(self.network)
+        tested = self._evaluate(self.dataset.test)
+        result = Result(
+            epoch=epoch.epoch,
+            epochs=len(self.epochs),
+            chosen_by="last epoch" if self.validation is None else "validation accuracy",
+            validation_accuracy=epoch.validation_accuracy,
+            validation_samples=0 if self.validation is None else len(self.validation),
+            test_loss=tested.loss,
+            test_accuracy=tested.accuracy,
+            test_samples=len(self.dataset.test),
+            firing_rate=self._mean_rate(tested.firing_rates),
+            firing_rates=tested.firing_rates,
+            made_from=files.digest(path) if self.rank.first else "",
+        )
+        if self.rank.first:
+            files.write_json(self.run.result, dataclasses.asdict(result))
+        return result
+
+    def _train_epoch(self, epoch: int) -> tuple[float, float, dict[str, float]]:
+        """Return mean loss and accuracy over the epoch's training samples, and the firing rate of
+        each population in every twentieth batch.
+        """
         settings = self.settings
         stream = self._stream(epoch)
         self.network.train()
         sums = torch.zeros(3, dtype=torch.float64)
+        rates: list[dict[str, float]] = []
         silent: set[str] | None = None
         with self.progress.task(f"epoch {epoch + 1}/{settings.epochs}", len(stream)) as task:
             for index, (payloads, labels) in enumerate(stream):
@@ -215,14 +292,22 @@ class _Training:
                     silent = quiet if silent is None else silent & quiet
                     if index == min(SILENT_AFTER, len(stream)) - 1:
                         self._report_silent(silent, index + 1)
+                if activity is not None and index % 20 == 0:
+                    rates.append(activity.rates)
                 if activity is not None:
                     rate = sum(activity.rates.values()) / len(activity.rates)
                 task.advance(
                     text=f"loss {seen[0] / seen[2]:.3f}  accuracy {sums[1] / sums[2]:.1%}"
                     f"  firing {rate:.1%}"
                 )
-        loss, correct, count = distributed.sum_over_ranks(sums).tolist()
-        return loss / count, correct / count
+        means = torch.tensor(
+            [[each[name] for each in rates] for name in rates[0]], dtype=torch.float64
+        ).mean(1)
+        loss, correct, count, *totals = distributed.sum_over_ranks(
+            torch.cat((sums, means))
+        ).tolist()
+        by_name = dict(zip(rates[0], (t / self.rank.world for t in totals), strict=True))
+        return loss / count, correct / count, by_name
 
     def _step(self, payloads: Tensor, labels: Tensor, activity: Activity | None) -> Tensor:
         """Train on a batch; return summed loss, correct predictions and samples, (3,)."""
@@ -266,9 +351,8 @@ class _Training:
 
     def _save(self, writer: Any) -> None:
         last = self.epochs[-1]
-        about = {"epoch": last.epoch, "test_accuracy": last.test_accuracy}
-        if last.test_accuracy > self.best:
-            self.best = last.test_accuracy
+        about = {"epoch": last.epoch, "validation_accuracy": last.validation_accuracy}
+        if chosen(self.epochs) is last:
             checkpoint.save(self.run.best_checkpoint, self.network, self.settings, None, about)
         self._write_metrics()
         # Last, since it decides where a resume goes on.
@@ -280,17 +364,20 @@ class _Training:
             self.optimizer,
             about | {"history": history},
         )
-        curves = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "firing_rate")
+        curves = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
         with self._tensorboard():
-            for name in curves:
-                writer.add_scalar(name, getattr(last, name), last.epoch)
+            for name in (*curves, "firing_rate"):
+                if (value := getattr(last, name)) is not None:
+                    writer.add_scalar(name, value, last.epoch)
             for name, rate in last.firing_rates.items():
                 writer.add_scalar(f"firing_rate/{name}", rate, last.epoch)
             writer.flush()
+        held_out = last.validation_accuracy
         self.progress.note(
             f"epoch {last.epoch:3}/{self.settings.epochs}  loss {last.train_loss:.4f}  train "
-            f"{last.train_accuracy:7.2%}  test {last.test_accuracy:7.2%}  firing "
-            f"{last.firing_rate:6.2%}  {last.seconds:.1f} s"
+            f"{last.train_accuracy:7.2%}  "
+            + ("" if held_out is None else f"validation {held_out:7.2%}  ")
+            + f"firing {last.firing_rate:6.2%}  {last.seconds:.1f} s"
         )
 
     def _write_metrics(self) -> None:
@@ -300,14 +387,19 @@ class _Training:
     def _remove_leftovers(self) -> None:
         """Remove what a training that was killed while it wrote has left."""
         run = self.run
-        for path in (run.config, run.metrics, run.latest_checkpoint, run.best_checkpoint):
+        for path in (
+            run.config,
+            run.metrics,
+            run.latest_checkpoint,
+            run.best_checkpoint,
+            run.result,
+        ):
             files.remove_leftovers(path)
 
     def _resume(self) -> None:
         path = self.run.latest_checkpoint
         about = checkpoint.load(path, self.network, self.settings, self.optimizer)
         self.epochs = [Epoch(**line) for line in about["history"]]
-        self.best = max(epoch.test_accuracy for epoch in self.epochs)
         if self.rank.first:
             self._write_metrics()  # a kill or a user may have left others
 
@@ -329,49 +421,6 @@ class _Training:
                 f"{self.run.tensorboard}: cannot be written ({error.strerror}); make room for it, "
                 "then continue with --resume"
             ) from None
-
-
-@torch.no_grad()
-def evaluate(
-    network: SpikingNetwork,
-    dataset: Dataset,
-    device: torch.device,
-    batch_size: int,
-    rank: Rank | None = None,
-) -> tuple[float, float, dict[str, float]]:
-    """Return loss, accuracy and firing rate per population over the test set.
-
-    Parameters
-    ----------
-    batch_size : of all processes together, 128 at most is used
-    """
-    rank = rank or Rank()
-    network.eval()
-    names = [spec.name for spec in network.topology.populations]
-    sums = torch.zeros(3 + len(names), dtype=torch.float64)
-    stream = batches(
-        dataset.test,
-        dataset.input,
-        min(EVALUATION_BATCH, batch_size),
-        augment=False,
-        seed=0,
-        epoch=0,
-        shuffle=False,
-        rank=rank.rank,
-        world=rank.world,
-    )
-    for payloads, labels in stream:
-        if not len(labels):
-            continue
-        activity = Activity()
-        outputs = network(payloads.to(device).float() * dataset.input.step, activity).cpu()
-        loss = F.cross_entropy(outputs, labels, reduction="sum").item()
-        rates = [activity.rates[name] * len(labels) for name in names]
-        correct = (outputs.argmax(1) == labels).sum().item()
-        sums += torch.tensor([loss, correct, len(labels), *rates], dtype=torch.float64)
-    network.release_workspace()
-    loss, correct, count, *rates = distributed.sum_over_ranks(sums).tolist()
-    return loss / count, correct / count, dict(zip(names, [r / count for r in rates], strict=True))
 
 
 def learning_rate(settings: Config, epoch: float) -> float:

@@ -75,11 +75,24 @@ def write(path: Path, made: IntegerNetwork | None = None) -> RunDirectory:
         "lr": 0.1,
         "train_loss": 2.0,
         "train_accuracy": 0.25,
-        "test_loss": 2.0,
-        "test_accuracy": 0.125,
+        "validation_loss": 2.0,
+        "validation_accuracy": 0.1875,
         "firing_rate": 0.1,
         "firing_rates": {"conv": 0.1, "output": 0.1},
         "seconds": 1.0,
+    }
+    result = {
+        "epoch": 1,
+        "epochs": 1,
+        "chosen_by": "validation accuracy",
+        "validation_accuracy": 0.1875,
+        "validation_samples": 142,
+        "test_loss": 2.0,
+        "test_accuracy": 0.125,
+        "test_samples": 360,
+        "firing_rate": 0.1,
+        "firing_rates": {"conv": 0.1, "output": 0.1},
+        "made_from": "",
     }
     row = {
         "neuron": "if",
@@ -88,12 +101,19 @@ def write(path: Path, made: IntegerNetwork | None = None) -> RunDirectory:
         "float_accuracy": 0.125,
         "post_training_accuracy": 0.0625,
         "accuracy": 0.125,
+        "epoch": 2,
+        "epochs": 5,
+        "validation_accuracy": 0.1875,
+        "validation_samples": 142,
         "samples": 360,
+        "dead": {},
+        "always_on": {},
     }
     predictions = reference.run(made, payloads()).predictions.tolist()
     (path / "quantized-4").mkdir(parents=True)
     run.config.write_text(json.dumps(about))
     run.metrics.write_text(json.dumps(epoch) + "\n")
+    run.result.write_text(json.dumps(result))
     (path / "quantized-4" / "row.json").write_text(json.dumps(row))
     (path / "quantized-4" / "predictions.json").write_text(json.dumps(predictions))
     network_file.write(made, path / "quantized-4" / "network.safetensors")

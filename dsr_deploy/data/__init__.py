@@ -12,6 +12,7 @@ from dsr_deploy.data.dataset import (
     load,
 )
 from dsr_deploy.data.encoding import encode, event_input, image_input, payload_table
+from dsr_deploy.data.validation import hold_out
 
 __all__ = [
     "DATASETS",
@@ -25,6 +26,7 @@ __all__ = [
     "batches",
     "encode",
     "event_input",
+    "hold_out",
     "image_input",
     "load",
     "payload_table",

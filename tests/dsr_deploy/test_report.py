@@ -36,8 +36,10 @@ def test_report_shows_every_stage_in_one_offline_file(tmp_path: Path) -> None:
     found = simulate(run, 20)
     page = _Page(report(run))
     for text in (
-        "Best test accuracy 12.50% in epoch 1 of 1",
-        "4 bits IF 3 12.50% 6.25% 12.50%",
+        "Test accuracy 12.50% on 360 samples, at a firing rate of 10.00%. The network is that of "
+        "epoch 1 of 1, chosen by its accuracy on 142 held-out training samples, 18.75%. The test "
+        "set was read for this number alone.",
+        "4 bits IF 3 12.50% 6.25% 12.50% epoch 2 of 5",
         "The network of 4 bits on 20 test samples, event by event, on integers alone: accuracy "
         f"{found.accuracy:.2%}, and every prediction equals the quantized network's.",
         f"conv 256 {found.sparsity.layers[0].firing_rate:.2%}",
@@ -85,7 +87,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     run = sample_run.write(tmp_path / "run")
     run.metrics.write_text('{"epoch": 1}\n')
     message = (
-        f"{run.path}: a file of the run is missing or damaged (KeyError('test_accuracy')); "
+        f"{run.path}: a file of the run is missing or damaged (KeyError('train_accuracy')); "
         "run its stage again"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
