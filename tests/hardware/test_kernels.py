@@ -124,7 +124,7 @@ def test_every_event_reaches_its_targets(name: str, kind: str) -> None:
 @pytest.mark.parametrize("held", [True, False])
 @pytest.mark.parametrize("keep", [4096, 4095, 2048, 1])
 def test_neurons_advance_as_defined(held: bool, keep: int) -> None:
-    v = np.array([[5, -5, 4096], [-4097, 7, -1], [0, 1, 2]])
+    v = np.array([[5, -5, 4096], [-4097, 7, -1], [0, -4096, 2]])
     total = np.array([[1, -2, 3], [0, 4, -5], [6, 0, 1]])
     constant = np.array([[10, 20, -30], [1, 2, 3], [-9, 0, 9]])[: 3 if held else 1]
     fire, threshold = np.array([9, 30, 4]), np.array([4, 100, 1])

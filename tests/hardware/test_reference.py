@@ -139,10 +139,25 @@ def test_a_potential_beyond_24_bits_is_refused(current: int, fits: bool) -> None
         reference.step(population, *arrays)
 
 
-def test_extremes_of_both_signs_are_named_in_order() -> None:
-    current = np.array([-1, 1, V_MAX + 7]).reshape(3, 1, 1, 1)
-    with pytest.raises(NetworkError, match=f"potential -1 to {V_MAX + 7} leaves"):
+@pytest.mark.parametrize(("low", "high"), [(-1, V_MAX + 7), (V_MIN - 3, 5)])
+def test_extremes_of_both_signs_are_named_in_order(low: int, high: int) -> None:
+    current = np.array([high, 1, low]).reshape(3, 1, 1, 1)
+    with pytest.raises(NetworkError, match=f"potential {low} to {high} leaves"):
         reference.step(neuron(), np.zeros_like(current), current)
+
+
+@pytest.mark.parametrize(("v_fire", "fires"), [(3, True), (4, False)])
+def test_potentials_begin_at_0(v_fire: int, fires: bool) -> None:
+    network = IntegerNetwork(
+        "one step",
+        1,
+        Input((1, 1, 1), (0.0,), (1.0,), 1.0, 1.0),
+        (neuron(bias=(1,), v_fire=(v_fire,)),),
+        (Connection(INPUT, "layer", "linear", np.array([[2]], np.int8), 8),),
+        (1,),
+    )
+    found = reference.run(network, np.ones((1, 1, 1, 1), np.int8))
+    assert found.scores.tolist() == [[int(fires)]]
 
 
 def two_layers(*, framed: bool) -> IntegerNetwork:
