@@ -1,4 +1,4 @@
-"""Configurations: what is refused at which value, and where a value that is not given comes from."""
+"""Configurations: which values are refused, and where those come from that are not given."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_presets_are_data_set_neuron_and_timesteps() -> None:
         *names
     }
     assert not any("dvs" in name and not name.endswith("t20") for name in names)
-    with pytest.raises(UserError, match="^preset 'cifar10'; known are cifar10-if-t5, "):
+    with pytest.raises(UserError, match=r"^preset 'cifar10'; known are cifar10-if-t5, "):
         resolve("cifar10")
     with refused(f"dataset 'mnist'; known are {', '.join(config.DATASETS)}"):
         resolve(dataset="mnist")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import naive_scale
 import numpy as np
 import pytest
 import torch
 
-from dsr_deploy.fold import fold
+from dsr_deploy.fold import FoldedConnection, FoldedPopulation, fold
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.network import Input, NetworkError
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
-from dsr_deploy.models.topology import INPUT, ConnectionSpec, PopulationSpec, Topology
+from dsr_deploy.models.topology import INPUT, ConnectionSpec, Kind, PopulationSpec, Topology
 from dsr_deploy.quantized_network import QuantizedNetwork
-from dsr_deploy.scale import Granularity
+from dsr_deploy.scale import Granularity, choose_scale, largest_weight, per_row
 
 PIXELS = 40
 
@@ -113,3 +114,96 @@ def test_integers_whose_fine_tuning_diverged_are_refused(label: str) -> None:
     )
     with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
         model.freeze("test", {"output": (3, 1, 1)}, ())
+
+
+def folded(
+    seed: int,
+    kinds: tuple[Kind, ...],
+    *,
+    channels: int = 3,
+    bias: float = 0.3,
+    v_threshold: float = 1.0,
+    sources: str = "x",
+    spread: float = 1.0,
+) -> FoldedPopulation:
+    """Return a population with random values; the first connection comes from ``sources``."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"conv": (channels, 2, 2, 2), "linear": (channels, 6)}
+    connections = []
+    for i, kind in enumerate(kinds):
+        weight = torch.randn(shapes.get(kind, (channels,)), generator=generator).double()
+        kernel = 2 if kind in ("conv", "pool") else 1
+        spec = ConnectionSpec(sources if i == 0 else "x", kind, channels, kernel)
+        connections.append(FoldedConnection(spec, weight * spread * 3.0**i))
+    shift = torch.randn(channels, generator=generator).double() * bias
+    return FoldedPopulation("made", tuple(connections), shift, v_threshold, 1.0)
+
+
+SHOWN = Input((2, 3, 1), (0.0,) * 2, (1.0,) * 2, 1 / 255, 1 / 32, low=-100, high=90)
+IF4 = Neuron("if", 4, alpha=0.5, v_threshold_min=1e-3)
+LIF6 = Neuron("lif", 6, alpha=0.4, v_threshold_min=1e-3, tau=1.0, dt=0.3)
+POPULATIONS: dict[str, tuple[FoldedPopulation, Neuron]] = {
+    "a convolution": (folded(1, ("conv",)), IF4),
+    "of the input": (folded(2, ("conv",), sources=INPUT), IF4),
+    "leaking": (folded(3, ("conv",), bias=2.0), LIF6),
+    "two convolutions": (folded(4, ("conv", "linear")), LIF6),
+    "a shortcut beside it": (folded(5, ("conv", "identity"), sources=INPUT), IF4),
+    "a pool alone": (folded(6, ("pool",)), IF4),
+    "a pool and an identity": (folded(7, ("pool", "identity"), sources=INPUT), LIF6),
+    "a shortcut first": (folded(8, ("identity", "linear")), IF4),
+    "a large threshold": (folded(9, ("linear",), v_threshold=1e5), IF4),
+    "a large bias": (folded(10, ("linear",), bias=3e4), LIF6),
+    "no threshold": (folded(11, ("linear",), v_threshold=0.0, bias=0.0), IF4),
+    "many timesteps": (
+        folded(12, ("linear",), channels=2, sources=INPUT, bias=0.0, v_threshold=1e-3),
+        Neuron("if", 60, alpha=0.5, v_threshold_min=1e-3),
+    ),
+    "a huge shortcut": (folded(13, ("linear", "identity"), spread=1e-3, v_threshold=1e-3), IF4),
+    "one channel": (folded(14, ("conv",), channels=1), IF4),
+}
+
+
+@pytest.mark.parametrize("granularity", ["channel", "layer"])
+@pytest.mark.parametrize("width", [8, 3])
+@pytest.mark.parametrize("name", POPULATIONS)
+def test_units_and_exponents_are_those_of_a_search_in_loops(
+    name: str, width: int, granularity: Granularity
+) -> None:
+    population, neuron = POPULATIONS[name]
+    widths = tuple(
+        width if c.spec.kind in ("conv", "linear") else 8 for c in population.connections
+    )
+    found = choose_scale(population, neuron, SHOWN, widths, granularity)
+    units, exponents = naive_scale.choose_scale(population, neuron, SHOWN, widths, granularity)
+    assert found.exponents == exponents
+    np.testing.assert_allclose(found.unit.numpy(), units, rtol=1e-12)
+
+
+def test_a_channel_without_weights_takes_its_unit_from_its_threshold() -> None:
+    population = folded(1, ("conv",), bias=0.0)
+    population.connections[0].weight[1] = 0.0
+    found = choose_scale(population, IF4, SHOWN, (8,), "channel")
+    units, exponents = naive_scale.choose_scale(population, IF4, SHOWN, (8,), "channel")
+    assert found.exponents == exponents
+    np.testing.assert_allclose(found.unit.numpy(), units, rtol=1e-12)
+
+
+def test_two_connections_may_differ_by_four_powers_of_two_and_no_more() -> None:
+    population = folded(1, ("linear", "linear"))
+    first = population.connections[0].weight
+    for power in range(-6, 7):
+        population.connections[1].weight.copy_(first * 2.0**power)
+        found = choose_scale(population, IF4, SHOWN, (8, 8), "channel").exponents
+        assert found[1] - found[0] == max(-4, min(4, power))
+
+
+def test_the_largest_weight_of_some_bits_leaves_out_the_most_negative() -> None:
+    assert [largest_weight(bits) for bits in (2, 3, 4, 8)] == [1, 3, 7, 127]
+
+
+def test_values_per_channel_stand_before_all_other_axes() -> None:
+    values = torch.tensor([2.0, 3.0])
+    for shape in ((2,), (2, 5), (2, 1, 3, 3)):
+        spread = per_row(values, torch.zeros(shape))
+        assert spread.shape == (2, *[1] * (len(shape) - 1))
+        assert spread.flatten().tolist() == [2.0, 3.0]

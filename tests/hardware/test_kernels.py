@@ -140,6 +140,15 @@ def test_neurons_advance_as_defined(held: bool, keep: int) -> None:
     assert (low, high) == (u.min(), u.max())
 
 
+def test_two_pixels_have_a_current_each() -> None:
+    none, fired = np.zeros((2, 1), int), np.zeros((2, 1), bool)
+    v = none.copy()
+    plain(kernels.advance)(
+        v, none.copy(), 0, np.array([[3], [5]]), np.array([9]), np.array([9]), 4096, fired
+    )
+    assert v.tolist() == [[3], [5]]
+
+
 @pytest.mark.parametrize("extreme", [2**62 - 1, 1 - 2**62])
 def test_the_extremes_of_any_potential_are_found(extreme: int) -> None:
     one, none = np.array([[extreme]]), np.zeros((1, 1), int)
