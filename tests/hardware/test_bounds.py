@@ -331,6 +331,20 @@ def test_overflow_names_population_channel_value_limit_and_way_out(weight, reach
         bounds.check(net)
 
 
+def test_of_two_ends_that_leave_the_register_equally_far_the_upper_one_is_named():
+    # 521 weights of 127, payloads -128 to 127: high + low = -1, as of the register's own ends.
+    rows = [[127] * 521]
+    bias = (521 * 127 - 1) // 2
+    out = population("out", (1, 1, 1), bias=bias, v_fire=2**31 - 1)
+    net = network(
+        (521, 1, 1), [out], [linear("input", "out", rows)], timesteps=1, low=-128, high=127
+    )
+    reached = bounds.current_range(net, out)
+    assert [int(x[0]) for x in reached] == [V_MIN - 47685, V_MAX + 47685]
+    with pytest.raises(NetworkError, match=f"may reach {V_MAX + 47685},"):
+        bounds.check(net)
+
+
 def test_a_register_that_is_just_full_passes_and_one_more_does_not():
     def net(bias):
         out = population("out", (1, 1, 1), bias=bias, v_fire=V_MAX, v_threshold=V_MAX)

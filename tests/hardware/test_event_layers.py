@@ -41,7 +41,7 @@ CONV = Connection(
     INPUT,
     "a",
     "conv",
-    np.arange(-8, 16, dtype=np.int8).reshape(2, 2, 2, 3),
+    np.arange(-8, 16, dtype=np.int8).reshape(2, 2, 3, 2),
     8,
     exponent=3,
     stride=(2, 1),
@@ -56,18 +56,18 @@ def test_a_convolution_is_transposed_with_its_rows_reversed() -> None:
     wanted = [
         CONV.weight[out, c, y, x]
         for c in range(2)
-        for y in range(2)
-        for x in (2, 1, 0)
+        for y in range(3)
+        for x in (1, 0)
         for out in range(2)
     ]
     assert link.weight.tolist() == wanted
     assert link.geometry._asdict() == {
         "source_width": 5,
-        "target_height": 3,
-        "target_width": 7,
+        "target_height": 2,
+        "target_width": 8,
         "target_channels": 2,
-        "window_height": 2,
-        "window_width": 3,
+        "window_height": 3,
+        "window_width": 2,
         "stride_y": 2,
         "stride_x": 1,
         "padding_y": 1,
@@ -165,6 +165,15 @@ def test_the_accumulator_is_the_narrowest_that_holds_every_sum(
     connections: list[Connection], dtype: type
 ) -> None:
     assert summed(*connections).total_dtype is dtype
+
+
+def test_the_channel_of_the_largest_sum_decides() -> None:
+    first = Connection(INPUT, "a", "linear", np.array([[1], [1], [127]], np.int8), 8)
+    net = network(first, shape=(1, 1, 1), framed=True)
+    assert laid(net).total_dtype is np.int16
+    rows = np.array([[1, 0, 1], [1, 0, 0], [127, 127, 127]], np.int8)
+    net = network(Connection(INPUT, "a", "linear", rows, 8), shape=(3, 1, 1), framed=True)
+    assert laid(net).total_dtype is np.int32
 
 
 def test_sums_beyond_32_bits_get_64() -> None:

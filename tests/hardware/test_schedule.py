@@ -205,6 +205,20 @@ def test_bias_waits_for_the_start_step():
     assert found.scores.tolist() == [[3]]
 
 
+def test_nothing_is_under_way_before_the_first_clock_step():
+    # Started at once, the neuron hears its input one clock step late: silence, then 7.
+    network = IntegerNetwork(
+        "at once",
+        3,
+        Input((1, 1, 1), (0.0,), (1.0,), 1.0, 1.0),
+        (population("out", 1, v_fire=7),),
+        (Connection("input", "out", "identity", np.array([7], np.int8), 8),),
+        (1, 1, 1),
+    )
+    found = run_scheduled(network, np.ones((1, 1, 1, 1), np.int8), record=True)
+    assert found.spikes["out"].ravel().tolist() == [False, True, False]
+
+
 def test_spikes_are_kept_only_on_request():
     network = residual_network()
     assert run_scheduled(schedule(network), payloads(network)).spikes is None
