@@ -172,7 +172,7 @@ def _changed(before: str, after: str) -> tuple[str, str]:
         if line[:2] in ("- ", "+ ")
     ]
     old, new = ([line[2:].strip() for line in lines if line[0] == sign] for sign in "-+")
-    return " ".join(old), re.sub(r"(?<=[(\[=-]) (?=\d)", "", " ".join(new))
+    return " ".join(old).strip(), re.sub(r"(?<=[(\[=-]) (?=\d)", "", " ".join(new))
 
 
 def _in_child(work: Callable[[], int], seconds: int) -> int:
