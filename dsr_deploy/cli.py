@@ -9,51 +9,22 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Any
 
 import click
 
-from dsr_deploy import __version__, config, files, run_directory
+from dsr_deploy import __version__, config, environment, failures, printing, run_directory
 from dsr_deploy.errors import UserError
 from dsr_deploy.interrupt import interruptible
+from dsr_deploy.options import common, training_options
 from dsr_deploy.rank import Rank, this_rank
 from dsr_deploy.run_directory import RunDirectory
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from dsr_deploy.stage import Stages
 
 STOPPED = 130
 """Exit code after Ctrl-C, as shells give it."""
-
-
-SHARED = ("train", "simulate")
-"""Commands that several processes do together."""
-
-
-class Stage(click.Command):
-    """Stops at Ctrl-C, and refuses to do several times at once what processes cannot share."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, whose options are right."""
-        world = this_rank().world
-        if world > 1 and self.name not in SHARED:
-            raise UserError(
-                f"{world} processes were started for `{ctx.command_path}`, which is the work of "
-                f"one; start it without torchrun, which serves {' and '.join(SHARED)}"
-            )
-        with interruptible():
-            return super().invoke(ctx)
-
-
-class Stages(click.Group):
-    """Lists its commands in the order in which they are used."""
-
-    command_class = Stage
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of their definition."""
-        return list(self.commands)
 
 
 @click.group(
@@ -75,81 +46,7 @@ def cli(context: click.Context) -> None:
     another. With no options at all they train a small network on handwritten digits.
     """
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
-
-
-class Directory(click.Path):
-    """A directory, in which a leading ``~/`` means the user's home."""
-
-    name = "directory"
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
-        """Return the path."""
-        return cast(Path, super().convert(files.at_home(value), param, ctx))
-
-
-def _common(command: Command) -> Command:
-    """Give a command the options that all have."""
-    run = click.option(
-        "--run", "directory", type=Directory(), metavar="DIR",
-        help="Directory of the run.  [default: runs/latest, the newest]",
-    )  # fmt: skip
-    as_json = click.option(
-        "--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else."
-    )
-    return run(as_json(command))
-
-
-def _training_options(command: Command) -> Command:
-    """Give a command an option for every value of :class:`dsr_deploy.config.Config`."""
-    option = click.option
-    options = [
-        option("--dataset", type=click.Choice(config.DATASETS), help="[default: digits]"),
-        option("--data-dir", type=Directory(), metavar="DIR",
-               help="Where its files are, or are downloaded to; digits needs none."),
-        option("--image-size", type=int, help="Side in pixels; for imagenet and imagefolder."),
-        option("--flip/--no-flip", default=None,
-               help="Mirror every second training image. Leave it off where a mirror image is of "
-               "another class: arrows, letters, left and right.  [default: on for cifar10, "
-               "cifar100 and imagenet, else off]"),
-        option("--shift", type=float, metavar="SHARE",
-               help="Training images that keep their size move by up to this share of it.  "
-               "[default: 0.125; cifar10-dvs 1/12]"),
-        option("--crop", type=float, metavar="SHARE",
-               help="Training images that are cut to size (imagenet, large ones of imagefolder) "
-               "keep at least this share of their area; 1: the centre, as in testing.  "
-               "[default: 0.08]"),
-        option("--arch", metavar="NAME",
-               help="resnet-tiny, resnet18, resnet20, -32, -44, -56, -110 or vgg11."),
-        option("--neuron", type=click.Choice(get_args(config.NeuronName)),
-               help="Neurons that integrate, or integrate and leak.  [default: if]"),
-        option("-T", "--timesteps", type=int, help="How many steps a sample is shown."),
-        option("--validation", type=float,
-               help="Share of the training samples held out to choose a network by; with 0 the "
-               "last epoch's is taken.  [default: 0.1; presets: 0]"),
-        option("--epochs", type=int, help="Passes over the training data."),
-        option("--batch-size", type=int, help="Samples per training step, of all processes."),
-        option("--optimizer", type=click.Choice(get_args(config.OptimizerName))),
-        option("--lr", type=float, help="Learning rate; falls as a cosine to 0."),
-        option("--momentum", type=float, help="Of SGD."),
-        option("--weight-decay", type=float, help="Of the weights alone."),
-        option("--warmup-epochs", type=int, help="Epochs in which the learning rate rises."),
-        option("--v-threshold", type=float, help="Initial Vth; left out, the data decide."),
-        option("--v-threshold-min", type=float, help="Lower bound of the trained Vth."),
-        option("--alpha", type=float, help="A neuron fires at alpha * Vth."),
-        option("--tau", type=float, help="Time constant of LIF neurons."),
-        option("--dt", type=float, help="Length of a timestep, in the unit of --tau."),
-        option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N."),
-        option("--precision", type=click.Choice(get_args(config.PrecisionName)),
-               help="Arithmetic of the convolutions in training."),
-        option("--seed", type=int, help="Makes a run repeatable.  [default: 0]"),
-    ]  # fmt: skip
-    for add in reversed(options):
-        command = add(command)
-    return command
+        printing.echo(context.get_help())
 
 
 @cli.command(
@@ -164,10 +61,10 @@ def _training_options(command: Command) -> Command:
     help="A setting of the paper, Tables S2 and S3, such as cifar10-if-t20 or cifar100-lif-t5; "
     "other options override its values.",
 )  # fmt: skip
-@_training_options
+@training_options
 @click.option("--resume", is_flag=True, help="Continue the run, with its own settings.")
 @click.option("--print-config", is_flag=True, help="Show every resolved value and stop.")
-@_common
+@common
 def train(
     directory: Path | None,
     as_json: bool,
@@ -206,14 +103,18 @@ def train(
         run = run_directory.create(directory, name)
     elif directory is not None:
         run = RunDirectory(directory)
+    again = f"dsr-deploy train --resume --run {shlex.quote(str(run.path))}"
     try:
         with interruptible():
             _train(run, settings, resume)
     except KeyboardInterrupt:
         if not run.config.exists():
             raise
-        again = f"dsr-deploy train --resume --run {shlex.quote(str(run.path))}"
         raise KeyboardInterrupt(f"stopped; `{again}` continues the training") from None
+    except Exception as error:
+        if not failures.is_out_of_memory(error) or not run.config.exists():
+            raise
+        raise UserError(failures.out_of_memory(chosen, again)) from None
     finally:
         if rank.first and not run.config.exists():
             _discard(*([run.path] if directory is None else []), *new)
@@ -272,7 +173,7 @@ def _refuse_changes(
 @click.option("--wide-ends", is_flag=True, default=None, help="8 bits in first and last layer.")
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
-@_common
+@common
 def quantize(directory: Path | None, as_json: bool, **chosen: Any) -> None:
     """Turn the network's numbers into small whole numbers.
 
@@ -300,7 +201,7 @@ def quantize(directory: Path | None, as_json: bool, **chosen: Any) -> None:
 @click.option("--chip", type=click.Choice(["loihi1", "loihi2"]),
               help="For which chip, of target loihi.  [default: loihi2]")  # fmt: skip
 @click.option("--bits", type=int, help="Which quantized network.  [default: the newest]")
-@_common
+@common
 def export(
     directory: Path | None, as_json: bool, target: str, chip: str | None, bits: int | None
 ) -> None:
@@ -331,7 +232,7 @@ def export(
               help="lava compares every spike with Lava's runtime, on 20 samples unless told.",
 )  # fmt: skip
 @click.option("--threads", type=int, help="Samples at a time.  [default: a thread per core]")
-@_common
+@common
 def simulate(
     directory: Path | None,
     as_json: bool,
@@ -365,7 +266,7 @@ def simulate(
 )  # fmt: skip
 @click.option("--samples", type=int, default=20, show_default=True,
               help="How many, spread over the test set.")  # fmt: skip
-@_common
+@common
 def verify(directory: Path | None, as_json: bool, engines: str | None, samples: int) -> None:
     """Prove that all engines give the same spikes.
 
@@ -386,7 +287,7 @@ def verify(directory: Path | None, as_json: bool, engines: str | None, samples: 
 
 
 @cli.command(epilog="\b\nExample:\n  dsr-deploy report --run runs/digits-resnet-tiny-if-t8")
-@_common
+@common
 def report(directory: Path | None, as_json: bool) -> None:
     """Put all that was found into one page.
 
@@ -405,24 +306,27 @@ def _print(as_json: bool, result: Any, text: str) -> None:
     """Print a result once, however many processes found it together."""
     from dsr_deploy import summaries
 
-    if not this_rank().first:
-        return
-    try:
-        click.echo(summaries.to_json(result) if as_json else text)
-    except BrokenPipeError:  # who reads has seen enough
-        raise
-    except OSError as error:
-        # What is left in the buffer goes nowhere, or the interpreter fails at its end once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise UserError(
-            f"standard output: cannot be written ({error.strerror}); send it elsewhere"
-        ) from None
+    if this_rank().first:
+        printing.echo(summaries.to_json(result) if as_json else text)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line; return its exit code: 0 done, 1 refused or failed, 2 wrongly called."""
+    """Run a command line; return its exit code: 0 done, 1 refused or failed, 2 wrongly called.
+
+    Raises
+    ------
+    Exception
+        If something fails that nobody foresaw.
+    """
     try:
-        code = cli.main(list(arguments), prog_name="dsr-deploy", standalone_mode=False)
+        try:
+            code = cli.main(list(arguments), prog_name="dsr-deploy", standalone_mode=False)
+        except OSError as error:  # of click's own texts; a command's are explained in Stage
+            printing.lost_output(error)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except SystemExit as end:  # click's way out where nobody reads any more
+        return end.code if isinstance(end.code, int) else 1
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "dsr-deploy"
@@ -431,21 +335,10 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt) as error:
         return _fail(str(error.__cause__ or "") or "stopped", STOPPED)  # click's cause is ours
     except Exception as error:
-        if not _is_users(error):
+        if not failures.is_ours(error):
             raise
-        return _fail(str(error), 1)
+        return _fail(failures.with_notes(error), 1)
     return code if isinstance(code, int) else 0
-
-
-def _is_users(error: Exception) -> bool:
-    """Whether the error says what a user can put right; anything else is a bug of ours."""
-    if isinstance(error, UserError):
-        return True
-    from dsr_deploy.data import DataError
-    from dsr_deploy.hardware.network import NetworkError
-    from dsr_deploy.models.topology import TopologyError
-
-    return isinstance(error, DataError | NetworkError | TopologyError)
 
 
 def _fail(message: str, code: int) -> int:
@@ -460,13 +353,16 @@ def _fail(message: str, code: int) -> int:
         if not distributed.speaks():
             return code
     who = "" if rank.first else f" (process {rank.rank})"
-    click.echo(f"error{who}: {message}", err=True)
+    with contextlib.suppress(OSError):  # nobody hears
+        click.echo(f"error{who}: {printing.one_line(message)}", err=True)
     return code
 
 
 def main() -> None:
     """Run the command line of this process."""
-    # Before anything imports torch: on a shared machine, threads that spin while they wait for
-    # each other make training ten times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    sys.exit(run(sys.argv[1:]))
+    environment.prepare()
+    try:
+        code = run(sys.argv[1:])
+    except Exception as error:
+        code = _fail(failures.report_bug(error), 1)
+    sys.exit(code)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import zipfile
 from pathlib import Path
 from typing import IO
 
@@ -36,12 +39,16 @@ RUNNER = "dsr_deploy.hardware.lava.runner"
 
 PROBE = (
     "import sys, importlib.util as u; "
-    "sys.exit(not (sys.version_info[:2] == (3, 10) and u.find_spec('lava') "
-    f"and u.find_spec('{RUNNER.rpartition('.')[0]}')))"
+    "able = sys.version_info[:2] == (3, 10) and u.find_spec('lava') "
+    f"and u.find_spec('{RUNNER.rpartition('.')[0]}'); "
+    "print(sys.argv[1][::-1] if able else '')"
 )
-"""Asks an interpreter whether it can run the runner, without the seconds of Lava's import."""
+"""Asks an interpreter whether it can run the runner, without the seconds of Lava's import.
 
-PROBE_SECONDS = 60.0
+It says a word backwards: no other program does, whatever its exit code.
+"""
+
+PROBE_SECONDS = 30.0
 
 LEAST_LIMIT = 600.0
 LIMIT_PER_ESTIMATE = 5.0
@@ -56,7 +63,7 @@ class LavaUnavailableError(UserError):
 
 
 class LavaError(UserError):
-    """The Lava run failed; the runner's reason, and the traceback where a process raised."""
+    """The Lava run failed: the runner's reason, and as a note its traceback if any."""
 
 
 def find_python310() -> Path | None:
@@ -182,21 +189,49 @@ def run_files(
         sent, received = Path(exchange, "in.npz"), Path(exchange, "out.npz")
         np.savez(sent, payloads=payloads)
         _run_runner(python, [folder / NETWORK_FILE, folder / PLAN_FILE, sent, received], time_limit)
-        with np.load(received, allow_pickle=False) as result:
-            spikes = {p.name: result[f"spikes_{i}"] for i, p in enumerate(network.populations)}
+        spikes = _read_spikes(received, network)
     fired = spikes[network.output.name][:, :, :, 0, 0].astype(np.int64)
     return Run(np.einsum("t,ntc->nc", np.array(network.readout, np.int64), fired), spikes)
 
 
-def _runs_lava(python: Path) -> bool:
-    # -I: what stands in the current directory or in PYTHONPATH belongs to another interpreter.
+def _read_spikes(path: Path, network: IntegerNetwork) -> dict[str, NDArray[np.bool_]]:
     try:
-        probe = subprocess.run(
-            [python, "-I", "-c", PROBE], capture_output=True, timeout=PROBE_SECONDS, check=False
+        with np.load(path, allow_pickle=False) as result:
+            return {p.name: result[f"spikes_{i}"] for i, p in enumerate(network.populations)}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        raise LavaError("lava: the runner ended without a result; run `make lava` again") from None
+
+
+def _runs_lava(python: Path) -> bool:
+    word = secrets.token_hex(16)
+    expected = f"{word[::-1]}\n".encode()
+    # -I: what stands in the current directory or in PYTHONPATH belongs to another interpreter.
+    command = [python, "-I", "-c", PROBE, word]
+    try:
+        probe = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return False
-    return probe.returncode == 0
+    assert probe.stdout is not None
+    limit = threading.Timer(PROBE_SECONDS, _kill, [probe.pid])
+    limit.start()
+    try:
+        # No more than that, since some programs never stop talking.
+        return probe.stdout.read(len(expected) + 1) == expected
+    finally:
+        limit.cancel()
+        _kill(probe.pid)
+        probe.communicate()
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def _run_runner(python: Path, files: list[Path], time_limit: float) -> None:
@@ -222,7 +257,16 @@ def _run_runner(python: Path, files: list[Path], time_limit: float) -> None:
     if code is None:
         raise LavaError(f"lava: not done after {time_limit:g} s; run fewer samples")
     if code:
-        raise LavaError(reason or f"lava: the runner ended with {code}")
+        raise _failure(reason.splitlines() or [f"lava: the runner ended with {code}"])
+
+
+def _failure(said: list[str]) -> LavaError:
+    """Return what the runner said: a reason with or without tracebacks, or a traceback alone."""
+    reason, log = (said[0], said[1:]) if said[0].startswith("lava: ") else (said[-1], said)
+    error = LavaError(f"lava: {reason.removeprefix('lava: ')}")
+    if log:
+        error.add_note("\n".join(log))
+    return error
 
 
 def _wait(
@@ -243,6 +287,5 @@ def _wait(
         return None
     finally:
         # Whatever ended the runner, Lava's processes may still be waiting in its group.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(runner.pid, signal.SIGKILL)
+        _kill(runner.pid)
         runner.communicate()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +19,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from dsr_deploy.printing import escaped
 from dsr_deploy.progress import Task
 
 PLAIN_EVERY: Final = 30.0
@@ -26,11 +29,12 @@ PLAIN_EVERY: Final = 30.0
 class Terminal:
     """A :class:`dsr_deploy.progress.Progress` on standard error.
 
-    Results go to standard output, so that they can be piped on while progress is watched.
+    Results go to standard output, so that they can be piped on while progress is watched. Where
+    nobody can be told anything any more, the work goes on.
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or _console()
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -44,10 +48,10 @@ class Terminal:
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
         """Show a piece of work of ``total`` parts until it is left."""
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or self._console.is_dumb_terminal:
             yield _Lines(self, description, total)
             return
-        bar = self._bars.add_task(description, total=total, text="")
+        bar = self._bars.add_task(escaped(description, keep=""), total=total, text="")
         self._bars.start()
         try:
             yield _Bar(self._bars, bar)
@@ -58,7 +62,41 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print a line that stays, above the bars."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(escaped(text, keep=""), markup=False, highlight=False, soft_wrap=True)
+
+
+class _Stream:
+    """Standard error, or nothing once it is full or closed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is left."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether people watch."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the descriptor, of which rich asks the width."""
+        return self._stream.fileno()
+
+
+def _console() -> Console:
+    # Bars are for terminals: FORCE_COLOR, which build servers set, would fill their logs with them.
+    if sys.stderr is None:
+        return Console(quiet=True)
+    return Console(file=_Stream(sys.stderr), force_terminal=sys.stderr.isatty())  # type: ignore[arg-type]
 
 
 class _Bar:
@@ -67,7 +105,7 @@ class _Bar:
 
     def advance(self, amount: int = 1, text: str = "") -> None:
         """Move the bar."""
-        self._bars.update(self._bar, advance=amount, text=text)
+        self._bars.update(self._bar, advance=amount, text=escaped(text, keep=""))
 
 
 class _Lines:

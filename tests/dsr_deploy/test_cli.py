@@ -1,11 +1,9 @@
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import launcher
 import pytest
 import sample_run
 from safetensors import safe_open
@@ -490,31 +488,6 @@ def test_an_interrupt_ends_with_a_word(
     monkeypatch.setattr(report, "report", stop)
     assert cli.run(["report", "--run", "run"]) == 130
     assert capsys.readouterr().err == "\nerror: stopped\n"
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_disk_behind_the_output_is_an_error(here: Path, unbuffered: str) -> None:
-    environment = launcher.ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered}
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*launcher.PROGRAM, "train", "--print-config"],
-            stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False,
-        )  # fmt: skip
-    assert (done.returncode, done.stderr) == (
-        1,
-        "error: standard output: cannot be written (No space left on device); send it elsewhere\n",
-    )
-
-
-def test_a_reader_that_has_seen_enough_is_no_error(here: Path) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    with open(write, "w") as pipe:
-        done = subprocess.run(
-            [*launcher.PROGRAM, "train", "--print-config"],
-            stdout=pipe, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-    assert done.stderr == ""
 
 
 def test_terminal_writes_plain_lines_to_a_file(

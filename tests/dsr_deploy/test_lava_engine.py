@@ -134,7 +134,7 @@ def test_a_failing_process_ends_the_run_with_its_traceback() -> None:
             for c in network.connections]  # fmt: skip
     with pytest.raises(LavaError) as failure:
         lava_engine.run_lava(replace(network, connections=tuple(loud)), build.payloads(1))
-    reason, *log = str(failure.value).splitlines()
+    reason, log = str(failure.value), failure.value.__notes__[0].splitlines()
     assert re.fullmatch(
         r"lava: population 's0\.b': membrane potential -?\d+ to -?\d+ leaves the 24-bit register "
         r"\(-8388608 to 8388607\)",
@@ -207,13 +207,20 @@ def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Nothing that runs Lava can be found; return an empty folder that stands for the project."""
     monkeypatch.delenv(lava_engine.PYTHON_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(lava_engine, "PROBE", "import sys; print(sys.argv[1][::-1])")
     monkeypatch.setattr("sys.prefix", str(tmp_path / "project" / ".venv"))
     monkeypatch.setattr("dsr_deploy.__file__", str(tmp_path / "source" / "dsr_deploy" / "x.py"))
     return tmp_path
 
 
-def interpreter(path: Path, script: str) -> Path:
-    """Write a shell script that stands for an interpreter."""
+def interpreter(path: Path, script: str = "") -> Path:
+    """Write a shell script that answers the probe and runs ``script`` for the runner."""
+    probed = f'[ "$2" = -c ] && exec {sys.executable} "$@"'
+    return program(path, f"{probed}\n{script}")
+
+
+def program(path: Path, script: str) -> Path:
+    """Write a shell script."""
     path.parent.mkdir(parents=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -237,30 +244,47 @@ def test_environments_are_found_in_their_order(
     no_environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert lava_engine.find_python310() is None
-    on_path = interpreter(no_environment / "bin" / "python3.10", "exit 0")
+    on_path = interpreter(no_environment / "bin" / "python3.10")
     assert lava_engine.find_python310() == on_path
-    beside = interpreter(no_environment / "project/.venv-lava/bin/python", "exit 0")
+    beside = interpreter(no_environment / "project/.venv-lava/bin/python")
     assert lava_engine.find_python310() == beside
-    source = interpreter(no_environment / "source/.venv-lava/bin/python", "exit 0")
+    source = interpreter(no_environment / "source/.venv-lava/bin/python")
     assert lava_engine.find_python310() == source
-    named = interpreter(no_environment / "named" / "python", "exit 0")
+    named = interpreter(no_environment / "named" / "python")
     monkeypatch.setenv("DSR_DEPLOY_LAVA_PYTHON", str(named))
     assert lava_engine.find_python310() == named
 
 
 def test_an_interpreter_that_fails_is_passed_over(no_environment: Path) -> None:
     """A pyenv shim stands on the path and fails while its version is not active."""
-    interpreter(no_environment / "bin" / "python3.10", "exit 127")
+    program(no_environment / "bin" / "python3.10", "exit 127")
     assert lava_engine.find_python310() is None
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        None,
+        "exit 0",
+        'echo "$@"',
+        "while true; do echo y; done",
+        "exec /bin/sleep 100",
+        "/bin/sleep 100 &",  # holds standard output open
+        "exec /bin/cat",
+        f'{sys.executable} "$@"; echo and more',
+    ],
+)
 def test_a_named_interpreter_must_work(
-    no_environment: Path, monkeypatch: pytest.MonkeyPatch
+    no_environment: Path, monkeypatch: pytest.MonkeyPatch, script: str | None
 ) -> None:
-    interpreter(no_environment / "bin" / "python3.10", "exit 0")
-    monkeypatch.setenv("DSR_DEPLOY_LAVA_PYTHON", "/nowhere/python")
+    interpreter(no_environment / "bin" / "python3.10")
+    named = no_environment / "named" / "python"
+    if script is not None:
+        program(named, script)
+    monkeypatch.setenv("DSR_DEPLOY_LAVA_PYTHON", str(named))
+    monkeypatch.setattr(lava_engine, "PROBE_SECONDS", 0.5)
     message = (
-        "DSR_DEPLOY_LAVA_PYTHON: /nowhere/python is no Python 3.10 with lava-nc and dsr-deploy; "
+        f"DSR_DEPLOY_LAVA_PYTHON: {named} is no Python 3.10 with lava-nc and dsr-deploy; "
         "run `make lava` and unset the variable, or name another interpreter"
     )
     with pytest.raises(LavaUnavailableError, match=f"^{re.escape(message)}$"):
@@ -275,13 +299,30 @@ def test_payloads_that_do_not_fit_are_refused_before_lava_starts(no_environment:
 
 
 def test_a_runner_that_ends_without_a_word_is_an_error(no_environment: Path) -> None:
-    interpreter(no_environment / "bin" / "python3.10", '[ "$2" = -c ] || kill -9 $$')
+    interpreter(no_environment / "bin" / "python3.10", "kill -9 $$")
     with pytest.raises(LavaError, match=r"^lava: the runner ended with -9$"):
         lava_engine.run_lava(small().network(), small().payloads(1))
 
 
+@pytest.mark.parametrize("script", ["exit 0", "echo garbage > $7; exit 0"])
+def test_a_runner_without_a_result_is_an_error(no_environment: Path, script: str) -> None:
+    interpreter(no_environment / "bin" / "python3.10", script)
+    message = "lava: the runner ended without a result; run `make lava` again"
+    with pytest.raises(LavaError, match=f"^{re.escape(message)}$"):
+        lava_engine.run_lava(small().network(), small().payloads(1))
+
+
+def test_the_last_line_of_a_runners_traceback_is_the_reason(no_environment: Path) -> None:
+    script = "echo 'Traceback' >&2; echo 'ImportError: no lava' >&2; exit 1"
+    interpreter(no_environment / "bin" / "python3.10", script)
+    with pytest.raises(LavaError) as failure:
+        lava_engine.run_lava(small().network(), small().payloads(1))
+    assert str(failure.value) == "lava: ImportError: no lava"
+    assert failure.value.__notes__ == ["Traceback\nImportError: no lava"]
+
+
 def test_a_runner_that_hangs_is_killed(no_environment: Path) -> None:
-    interpreter(no_environment / "bin" / "python3.10", '[ "$2" = -c ] || exec /bin/sleep 100')
+    interpreter(no_environment / "bin" / "python3.10", "exec /bin/sleep 100")
     with pytest.raises(LavaError, match=r"^lava: not done after 0\.1 s; run fewer samples$"):
         lava_engine.run_lava(small().network(), small().payloads(1), time_limit=0.1)
 
@@ -290,7 +331,7 @@ def test_no_process_outlives_its_runner(no_environment: Path) -> None:
     """A process of Lava's that was just starting is nobody's child and holds every file open."""
     left = no_environment / "left"
     script = f"/bin/sleep 100 & echo $! > {left}; echo lava: a reason >&2; exit 1"
-    interpreter(no_environment / "bin" / "python3.10", f'[ "$2" = -c ] || {{ {script}; }}')
+    interpreter(no_environment / "bin" / "python3.10", script)
     with pytest.raises(LavaError, match=r"^lava: a reason$"):
         lava_engine.run_lava(small().network(), small().payloads(1))
     status = Path("/proc", left.read_text().strip(), "stat")
