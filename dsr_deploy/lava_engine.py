@@ -206,7 +206,7 @@ def _runs_lava(python: Path) -> bool:
     word = secrets.token_hex(16)
     expected = f"{word[::-1]}\n".encode()
     # -I: what stands in the current directory or in PYTHONPATH belongs to another interpreter.
-    command = [python, "-I", "-c", PROBE, word]
+    command = [str(python), "-I", "-c", PROBE, word]
     try:
         probe = subprocess.Popen(
             command,
