@@ -16,12 +16,12 @@ from typing import Any
 import click
 
 from dsr_deploy import __version__, config, environment, failures, printing, run_directory
+from dsr_deploy.command import Stages
 from dsr_deploy.errors import UserError
 from dsr_deploy.interrupt import interruptible
 from dsr_deploy.options import common, training_options
 from dsr_deploy.rank import Rank, this_rank
 from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.stage import Stages
 
 STOPPED = 130
 """Exit code after Ctrl-C, as shells give it."""
