@@ -165,8 +165,11 @@ def _refuse_changes(
 )
 @click.option("--bits", type=int, default=4, show_default=True,
               help="Width of a weight with its sign, 2 to 8.")  # fmt: skip
-@click.option("--epochs", type=int, help="Of fine-tuning; 0 only rounds.")
-@click.option("--lr", type=float, help="Learning rate of fine-tuning.")
+@click.option(
+    "--epochs", type=int, help="Of fine-tuning; 0 only rounds.  [default: more, the fewer the bits]"
+)
+@click.option("--lr", type=float,
+              help="Learning rate, in units of a weight's last bit.  [default: 0.01]")  # fmt: skip
 @click.option("--batch-size", type=int, help="Samples per step.  [default: as in training]")
 @click.option("--granularity", type=click.Choice(["channel", "layer"]),
               help="What shares a scale.  [default: channel]")  # fmt: skip

@@ -18,6 +18,7 @@ from dsr_deploy.evaluate import EVALUATION_BATCH
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.progress import Progress
 from dsr_deploy.quantized_network import QuantizedNetwork
+from dsr_deploy.scale import largest_weight
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Schedule:
     Attributes
     ----------
     epochs : 0 only rounds
-    lr : Adam's, relative to the largest weight; falls as a cosine to 0
+    lr : Adam's, in units of a weight's last bit, whatever its width; falls as a cosine to 0
     batch_size, seed : of the training batches
     """
 
@@ -91,7 +92,7 @@ def fine_tune(
     rounded = _candidate(0, model, freeze, validation, device)
     taken = rounded
     torch.manual_seed(schedule.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=schedule.lr)
+    optimizer = make_optimizer(model, schedule.lr)
     for epoch in range(schedule.epochs):
         loss, accuracy = _epoch(model, optimizer, samples, schedule, epoch, device, progress)
         candidate = _candidate(epoch + 1, model, freeze, validation, device)
@@ -103,6 +104,24 @@ def fine_tune(
             + ("" if held_out is None else f"  validation {held_out:.2%}")
         )
     return rounded, taken
+
+
+def make_optimizer(model: QuantizedNetwork, lr: float) -> torch.optim.Adam:
+    """Return Adam with a rate for each parameter that moves it by ``lr`` of a weight's last bit.
+
+    Latent weights are relative to the largest weight of their width, biases and thresholds to the
+    threshold; those move with the narrowest weights of their population. A rate relative to the
+    largest weight alone leaves weights of 2 bits where they were rounded to, and shakes those of 8.
+    """
+    groups = []
+    for population in model.members():
+        rates = [lr / largest_weight(width) for width in population.bits]
+        groups += [
+            {"params": [weight], "initial_lr": rate}
+            for weight, rate in zip(population.weights, rates, strict=True)
+        ]
+        groups.append({"params": [population.bias, population.threshold], "initial_lr": max(rates)})
+    return torch.optim.Adam(groups, lr=lr)
 
 
 def _epoch(
@@ -129,7 +148,7 @@ def _epoch(
         for index, (payloads, labels) in enumerate(stream):
             done = (epoch + index / len(stream)) / schedule.epochs
             for group in optimizer.param_groups:
-                group["lr"] = schedule.lr * 0.5 * (1 + math.cos(math.pi * done))
+                group["lr"] = group["initial_lr"] * 0.5 * (1 + math.cos(math.pi * done))
             outputs, targets = model(payloads.to(device)), labels.to(device)
             loss = F.cross_entropy(outputs, targets)
             optimizer.zero_grad(set_to_none=True)

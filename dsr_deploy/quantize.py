@@ -37,8 +37,8 @@ class QuantizeConfig:
     ----------
     bits : of the weights, 2 to 8, sign included
     epochs : of fine-tuning; 0 rounds the trained network as it is; None is a tenth of the
-        training's epochs, at least 5
-    lr : Adam's, relative to the largest weight; falls as a cosine to 0
+        training's epochs, at least 5, at 4 bits, and in inverse proportion to the bits elsewhere
+    lr : Adam's, in units of a weight's last bit; falls as a cosine to 0
     batch_size : None is the training's
     granularity : scales per channel or per layer
     wide_ends : 8 bits in the first and last layer (the paper quantizes all)
@@ -46,7 +46,7 @@ class QuantizeConfig:
 
     bits: int = 4
     epochs: int | None = None
-    lr: float = 1e-3
+    lr: float = 1e-2
     batch_size: int | None = None
     granularity: Granularity = "channel"
     wide_ends: bool = False
@@ -166,7 +166,7 @@ def _quantize(
     samples, validation = hold_out(dataset.train, *held_out)
     epochs = settings.epochs
     if epochs is None:
-        epochs = max(5, trained.config.epochs // 10)
+        epochs = math.ceil(max(5, trained.config.epochs / 10) * 4 / settings.bits)
     schedule = Schedule(epochs, settings.lr, batch_size, settings.seed)
     rounded, taken = fine_tune(model, freeze, samples, validation, schedule, device, progress)
     predictions, counts = predict(rounded.network, dataset, device, batch_size, progress)
