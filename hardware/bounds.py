@@ -128,7 +128,7 @@ def membrane_range(
         )
         u_extremes = _widen(u_extremes, u_low, u_high)
         v_extremes = _widen(v_extremes, v_low, v_high)
-        if np.array_equal(before[0], v_low) and np.array_equal(before[1], v_high):
+        if all(map(np.array_equal, before, (v_low, v_high))):
             break  # every further step repeats this one
     return MembraneRange(*u_extremes, *v_extremes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -331,6 +332,38 @@ def test_overflow_names_population_channel_value_limit_and_way_out(weight, reach
         bounds.check(net)
 
 
+def test_padding_of_negative_payloads_lets_zeros_in():
+    conv = population("conv", (1, 1, 2))
+    out = population("out", (1, 1, 1))
+    connections = [convolution([[[[1, 1]]]], padding=(0, 1), stride=(1, 2))]
+    connections.append(linear("conv", "out", [[1, 1]]))
+    net = network((1, 1, 2), [conv, out], connections, low=-9, high=-5)
+    assert [x.tolist() for x in bounds.current_range(net, conv)] == [[-18], [0]]
+
+
+def test_the_channel_that_goes_furthest_is_named():
+    # Channel 0 falls a little, channel 1 rises beyond the register, channel 2 falls further.
+    out = population("out", (3, 1, 1), bias=[-5, V_MAX + 1, V_MIN - 1], v_fire=2**31 - 1)
+    net = network((1, 1, 1), [out], [linear("input", "out", [[0]] * 3)], timesteps=1)
+    with pytest.raises(NetworkError, match=f"channel 1: .* may reach {V_MAX + 1},"):
+        bounds.check(net)
+    lower = replace(out, bias=np.array([3, V_MAX + 1, V_MIN - 2], np.int32))
+    with pytest.raises(NetworkError, match=f"channel 2: .* may reach {V_MIN - 2},"):
+        bounds.check(replace(net, populations=(lower,)))
+
+
+def test_a_lower_end_is_named_although_the_upper_one_is_positive():
+    out = population("out", (1, 1, 1), bias=V_MIN + 100, v_fire=2**31 - 1)
+    net = network(
+        (1, 1, 1), [out], [linear("input", "out", [[101]], exponent=17)], timesteps=1, low=-1,
+        high=0,
+    )  # fmt: skip
+    shifted = replace(out, bias=np.array([5], np.int32))
+    reached = 5 - (101 << 17)
+    with pytest.raises(NetworkError, match=f"may reach {reached},"):
+        bounds.check(replace(net, populations=(shifted,)))
+
+
 def test_of_two_ends_that_leave_the_register_equally_far_the_upper_one_is_named():
     # 521 weights of 127, payloads -128 to 127: high + low = -1, as of the register's own ends.
     rows = [[127] * 521]
@@ -375,6 +408,21 @@ def test_a_sum_that_float32_cannot_hold_is_refused():
     )
     assert bounds.partial_sum_bound(net.connections[0], net.input).tolist() == [16790289]
     with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+        bounds.check(net)
+
+
+@pytest.mark.parametrize(
+    ("last", "place"), [(15, "population 'out'"), (16, "connection 'input->out'")]
+)
+def test_float32_is_exact_below_2_to_the_24(last, place):
+    # 64 * (2064 * 127 + 16) is 2**24.
+    row = [0, *[127] * 2064, last]
+    out = population("out", (2, 1, 1))
+    rows = [[1] * 2066, row]
+    net = network(
+        (2066, 1, 1), [out], [linear("input", "out", rows)], timesteps=1, low=-64, high=64
+    )
+    with pytest.raises(NetworkError, match=f"^{place}, channel 1: "):
         bounds.check(net)
 
 
@@ -424,3 +472,39 @@ def test_largest_shift_is_found_per_channel():
 def test_parameters_that_int32_cannot_hold_have_no_shift():
     found = bounds.largest_shift([0, 0], [1, 1], 0.0, [1.0, 2.0**31], 1.0, 0, 1)
     assert found.tolist() == [22, -1]
+
+
+@pytest.mark.parametrize(
+    ("neuron", "limit", "shift"),
+    [
+        # One step of a current of 5 or -5: 5 * 2**F.
+        ((5, 0.0, 1e6, 1.0), 4, -1),
+        ((5, 0.0, 1e6, 1.0), 5, 0),
+        ((5, 0.0, 1e6, 1.0), 9, 0),
+        ((5, 0.0, 1e6, 1.0), 10, 1),
+        ((-5, 0.0, 1e6, 1.0), 4, -1),
+        ((-5, 0.0, 1e6, 1.0), 5, 0),
+        ((-5, 0.0, 1e6, 1.0), 10, 1),
+        # A bias of 2.7 is rounded to 3, 5 and 11.
+        ((0, 2.7, 1e6, 1.0), 2, -1),
+        ((0, 2.7, 1e6, 1.0), 4, 0),
+        ((0, 2.7, 1e6, 1.0), 10, 1),
+        ((0, 2.7, 1e6, 1.0), 11, 2),
+        # The largest parameter that int32 holds.
+        ((1, 0.0, 2.0**31 - 1, 1.0), V_MAX, 0),
+        ((1, 0.0, 2.0**31, 1.0), V_MAX, -1),
+    ],
+)
+def test_largest_shifts_worked_by_hand(neuron, limit, shift):
+    current, bias, v_fire, v_threshold = neuron
+    found = bounds.largest_shift(
+        [current], [current], [bias], [v_fire], [v_threshold], 0, 1, limit=limit
+    )
+    assert found.tolist() == [shift]
+
+
+@pytest.mark.parametrize(("limit", "shift"), [(18, -1), (19, 0)])
+def test_a_threshold_that_rounds_to_0_is_1(limit, shift):
+    # Two steps of 10; a spike in between takes 1 away.
+    found = bounds.largest_shift([10], [10], [0.0], [0.0], [0.2], 0, 2, limit=limit)
+    assert found.tolist() == [shift]
