@@ -155,7 +155,8 @@ def obstacles(network: IntegerNetwork, chip: Chip) -> Iterator[str]:
         )
     low, high = network.input.low, network.input.high
     if chip.payload_bits.value is not None:
-        needed = 1 if low >= 0 and high <= 1 else _signed_bits(low, high)
+        # A plain spike has no sign, so -1 and 0 do not fit one bit.
+        needed = 1 if low >= 0 and high <= 1 else max(2, _signed_bits(low, high))
         if needed > chip.payload_bits.value:
             yield (
                 f"input: payloads from {low} to {high} take {needed} bits, a spike of "

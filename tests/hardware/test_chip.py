@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from chips import PROFILES, changed, profile, small_network
 
-from dsr_deploy.hardware import chip as chip_module
 from dsr_deploy.hardware.chip import (
     Chip,
     Limit,
@@ -21,40 +19,7 @@ from dsr_deploy.hardware.chip import (
     read_chip,
     threshold_settings,
 )
-from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, NetworkError, Population
-
-PROFILES = Path(chip_module.__file__).parent / "chips"
-
-
-def small_network(
-    *, low=0, high=1, bias=(0, 0), v_fire=(65, 129), decay=0, weight_bits=8, exponent=0, delay=0
-):
-    out = Population(
-        "out",
-        (2, 1, 1),
-        np.array(bias, np.int32),
-        np.array(v_fire, np.int32),
-        np.array((64, 64), np.int32),
-        decay,
-    )
-    connection = Connection(
-        "input",
-        "out",
-        "linear",
-        np.array([[1, -1], [1, 1]], np.int8),
-        weight_bits,
-        exponent=exponent,
-        delay=delay,
-    )
-    source = Input((2, 1, 1), (0.0, 0.0), (1.0, 1.0), 1.0, 1.0, low, high)
-    return IntegerNetwork("small", 2, source, (out,), (connection,), (1, 1))
-
-
-def changed(chip, **values):
-    """Return ``chip`` with other numbers."""
-    return replace(
-        chip, **{name: replace(getattr(chip, name), value=v) for name, v in values.items()}
-    )
+from dsr_deploy.hardware.network import NetworkError
 
 
 def test_profiles_carry_the_numbers_of_the_literature():
@@ -198,14 +163,6 @@ def test_channels_with_the_same_two_thresholds_share_a_setting():
     assert threshold_settings(other) == 2
 
 
-def profile(path, edit):
-    """Write an edited copy of Loihi 1's profile."""
-    content = yaml.safe_load((PROFILES / "loihi1.yaml").read_text())
-    edit(content)
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
 def test_a_profile_of_ones_own_can_be_read(tmp_path):
     path = profile(tmp_path / "mine.yaml", lambda c: c.update(name="mine"))
     assert read_chip(path) == replace(load_chip("loihi1"), name="mine")
@@ -249,168 +206,4 @@ def test_a_corrupted_profile_is_refused(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"\xff\xfe\x00" + (PROFILES / "loihi1.yaml").read_bytes())
     with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': not YAML \(.*\); repair"):
-        read_chip(path)
-
-
-def limitless():
-    """Return a chip that resets by subtraction and sets no limit at all."""
-    chip = changed(load_chip("loihi1"), soft_reset=True)
-    return changed(chip, **{f.name: None for f in fields(Chip) if f.name not in UNLIMITED})
-
-
-UNLIMITED = ("name", "soft_reset")
-EXTREME = {
-    "low": -128,
-    "high": 127,
-    "bias": (8_000_001, -8_000_001),
-    "v_fire": (2**31 - 1, -(2**31)),
-    "decay": 4095,
-    "exponent": 8,
-    "delay": 60_000,
-}
-
-
-def test_a_chip_without_limits_takes_everything():
-    assert list(obstacles(small_network(**EXTREME), limitless())) == []
-
-
-@pytest.mark.parametrize(
-    ("limits", "options", "beyond", "words"),
-    [
-        ({"payload_bits": 1}, {"low": 0, "high": 1}, {"low": 0, "high": 2}, "0 to 2 take 3 bits"),
-        ({"payload_bits": 1}, {"low": 1, "high": 1}, {"low": -1, "high": 1}, "-1 to 1 take 2 bits"),
-        ({"payload_bits": 8}, {"low": -128}, None, ""),
-        ({"payload_bits": 7}, {"low": -64, "high": 63}, {"low": -65}, "-65 to 63 take 8 bits"),
-        ({"payload_bits": 7}, {"high": 63}, {"high": 64}, "0 to 64 take 8 bits"),
-        ({"weight_bits": 8}, {"weight_bits": 8}, None, ""),
-        ({"max_exponent": 3}, {"exponent": 3}, {"exponent": 4}, "exponent 4, loihi1 allows 3"),
-        ({"max_delay": 3}, {"delay": 3}, {"delay": 4}, "a delay of 4 steps, loihi1 allows 3"),
-        ({"decay_bits": 4}, {"decay": 15}, {"decay": 16}, "decay 16, loihi1 stores 4 bits"),
-        (
-            {"threshold_settings_per_core": 1, "cores": 2},
-            {"v_fire": (1, 2)},
-            None,
-            "",
-        ),
-        (
-            {"threshold_settings_per_core": 1, "cores": 1},
-            {"v_fire": (1, 1)},
-            {"v_fire": (1, 2)},
-            "2 different thresholds, loihi1 has 1 on each of 1 cores",
-        ),
-        ({"threshold_settings_per_core": 1}, {"v_fire": (1, 2)}, None, ""),
-        ({"cores": 1}, {"v_fire": (1, 2)}, None, ""),
-        (
-            {"threshold_mantissa_bits": 3, "threshold_exponent": 2},
-            {"v_fire": (1, 7 * 4 + 1)},
-            {"v_fire": (1, 8 * 4 + 1)},
-            "channel 1: v_fire 33, loihi1 compares v > m * 4 with m of 3 bits; "
-            "use v_fire = m * 4 + 1",
-        ),
-        (
-            {"threshold_mantissa_bits": 3, "threshold_exponent": 2},
-            {"v_fire": (5, 9)},
-            {"v_fire": (0, 1)},
-            "channel 0: v_fire 0, ",
-        ),
-        (
-            {"threshold_mantissa_bits": 3, "threshold_exponent": 2},
-            {"v_fire": (5, 9)},
-            {"v_fire": (5, 7)},
-            "channel 1: v_fire 7, ",
-        ),
-        ({"threshold_mantissa_bits": 3}, {"v_fire": (7, 9999)}, None, ""),
-        ({"threshold_exponent": 3}, {"v_fire": (7, 9999)}, None, ""),
-        (
-            {"bias_mantissa_bits": 4, "bias_exponent_bits": 1},
-            {"bias": (7, -8)},
-            {"bias": (7, 9)},
-            "channel 1: bias 9, loihi1 stores a mantissa of 4 bits times 2**0 to 2**1",
-        ),
-        (
-            {"bias_mantissa_bits": 4, "bias_exponent_bits": 1},
-            {"bias": (14, -16)},
-            {"bias": (16, 0)},
-            "channel 0: bias 16, ",
-        ),
-        (
-            {"bias_mantissa_bits": 4, "bias_exponent_bits": 2},
-            {"bias": (7 * 8, -8 * 8)},
-            {"bias": (0, -9 * 8)},
-            "channel 1: bias -72, loihi1 stores a mantissa of 4 bits times 2**0 to 2**3",
-        ),
-        ({"bias_mantissa_bits": 4}, {"bias": (9, 9)}, None, ""),
-        ({"bias_exponent_bits": 1}, {"bias": (9, 9)}, None, ""),
-        # Two steps of 29 + 1 + 1 are 62; 7 bits hold 63.
-        ({"v_bits": 7}, {"bias": (29, 0), "v_fire": (999, 999)}, None, ""),
-        (
-            {"v_bits": 7},
-            {"bias": (30, 0), "v_fire": (999, 999)},
-            {"bias": (0, 31), "v_fire": (999, 999)},
-            "channel 1: the membrane potential may take 8 bits (0 to 66), loihi1 has 7",
-        ),
-        (
-            {"v_bits": 7},
-            {"bias": (-31, -31), "v_fire": (999, 999)},
-            {"bias": (-32, 0), "v_fire": (999, 999)},
-            "channel 0: the membrane potential may take 8 bits (-66 to 0), loihi1 has 7",
-        ),
-    ],
-)
-def test_a_limit_is_reached_and_not_passed(limits, options, beyond, words):
-    chip = changed(limitless(), **limits)
-    check_chip(small_network(**options), chip)
-    if beyond is not None:
-        (found,) = obstacles(small_network(**options | beyond), chip)
-        assert words in found
-
-
-def test_every_number_in_doubt_is_named_with_its_source():
-    chip = limitless()
-    doubtful = replace(
-        chip,
-        threshold_mantissa_bits=Limit(1, "a rumour", certain=False),
-        threshold_exponent=Limit(0, "another", certain=False),
-    )
-    (found,) = obstacles(small_network(v_fire=(1, 9)), doubtful)
-    assert found.endswith(", or loihi2 [not certain: a rumour] [not certain: another]")
-
-
-@pytest.mark.parametrize(
-    ("entry", "fits"),
-    [
-        ({"value": 0}, True),
-        ({"value": None}, True),
-        ({"value": -1}, False),
-        ({"value": 1.5}, False),
-        ({"value": "8"}, False),
-        ({"source": 5}, False),
-        ({"certain": "yes"}, False),
-        ({"certain": 1}, False),
-        ({"more": 1}, False),
-    ],
-)
-def test_an_entry_is_a_whole_number_a_source_and_a_certainty(tmp_path, entry, fits):
-    path = profile(tmp_path / "mine.yaml", lambda c: c["cores"].update(entry))
-    if fits:
-        assert read_chip(path).cores.value == entry["value"]
-        return
-    with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': cores "):
-        read_chip(path)
-
-
-def test_what_is_missing_is_named_before_what_is_unknown(tmp_path):
-    path = profile(tmp_path / "mine.yaml", lambda c: c.update(b=c.pop("cores"), a=1))
-    with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': lacks: cores; copy"):
-        read_chip(path)
-    path = profile(tmp_path / "mine.yaml", lambda c: c.update(b=1, a=1))
-    with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': unknown: a, b; copy"):
-        read_chip(path)
-
-
-@pytest.mark.parametrize("content", ["[]", "5", "text"])
-def test_a_profile_is_a_mapping(tmp_path, content):
-    path = tmp_path / "mine.yaml"
-    path.write_text(content)
-    with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': no mapping of limits; "):
         read_chip(path)
