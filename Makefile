@@ -2,13 +2,14 @@
 #   make demo       train, quantize, export, simulate and report, in the folder demo/
 #   make test       lint, types and tests; with a Python 3.10 also the Lava environment
 #   make test-slow  the tests that take more than a minute
+#   make mutants    whether the tests notice a change of one thing; MODULE=hardware/bounds.py for one module
 #   make lava       the Lava environment alone
 #   make clean      remove both environments, the demo and all caches
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lava clean
+.PHONY: demo test test-slow mutants lava clean
 
 TOOLS := .venv
 LAVA := .venv-lava
@@ -33,6 +34,9 @@ test: $(TOOLS)/.installed-test lava
 test-slow: $(TOOLS)/.installed-test lava
 	$(TOOLS)/bin/python -m pytest -m slow
 
+mutants: $(TOOLS)/.installed-mutants
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(TOOLS)/bin/python -m mutants.run $(OPTIONS) $(MODULE)
+
 # The versions in the order in which they were tested most.
 $(TOOLS)/.installed: pyproject.toml constraints.txt
 	@if ! [ -x $(TOOLS)/bin/python ]; then \
@@ -50,6 +54,11 @@ $(TOOLS)/.installed: pyproject.toml constraints.txt
 $(TOOLS)/.installed-test: $(TOOLS)/.installed
 	@echo "$(TOOLS): installing the test tools"
 	@$(TOOLS)/bin/python $(INSTALL) -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(TOOLS)/.installed-mutants: $(TOOLS)/.installed-test
+	@echo "$(TOOLS): installing cosmic-ray"
+	@$(TOOLS)/bin/python $(INSTALL) -c constraints.txt -e '.[test,mutants]'
 	@touch $@
 
 # Lava runs under Python 3.10 alone. Without one its tests are skipped, except on a CI machine.
