@@ -1,0 +1,153 @@
+"""Dataclasses out of the JSON that was written of them, field by field, by type.
+
+What stands in a run may come from another machine, an older version or a text editor. A record is
+read as what its class says, or refused with the field's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+from dataclasses import dataclass
+from typing import (
+    Any,
+    Final,
+    Literal,
+    NoReturn,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from dsr_deploy.errors import UserError
+from dsr_deploy.hardware.json_text import printable
+
+Record = TypeVar("Record")
+
+LARGEST_WHOLE: Final = (1 << 53) - 1
+LARGEST: Final = sys.float_info.max
+
+SHARES: Final = ("accuracy", "firing_rate", "firing_rates", "register_used")
+"""Ends of the names of numbers that lie between 0 and 1."""
+SIGNED: Final = (
+    "v_fire", "v_threshold", "proven_range", "seen_low", "seen_high", "proven_low", "proven_high",
+    "mean", "low", "high",
+)  # fmt: skip
+"""Numbers that may be negative; no others are."""
+POSITIVE: Final = ("available", "bits", "epochs", "samples", "timesteps")
+"""Numbers of which 0 means nothing."""
+
+
+def read(kind: type[Record], value: object, where: str) -> Record:
+    """Return the dataclass ``kind`` that :func:`dataclasses.asdict` made ``value`` of.
+
+    Entries that the class does not know are passed over.
+
+    Parameters
+    ----------
+    where : the file, for errors
+
+    Raises
+    ------
+    UserError
+        If a field is missing, of another type, or a number that its name rules out.
+    """
+    made: Record = _object(kind, value, _Place(where))
+    return made
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in which file a value stands, and what it is called."""
+
+    file: str
+    path: str = ""
+    name: str = ""
+
+    def field(self, name: str) -> _Place:
+        """Return the place of an object's field."""
+        return _Place(self.file, f"{self.path}.{name}" if self.path else name, name)
+
+    def item(self, key: object) -> _Place:
+        """Return the place of an item of a list or table."""
+        return _Place(self.file, f"{self.path}[{key}]", self.name)
+
+    def refuse(self, value: object, wanted: str) -> NoReturn:
+        """Raise UserError for a value that is not what is wanted."""
+        found = printable(repr(value), 60)
+        if isinstance(value, list | dict):
+            found = "a list" if isinstance(value, list) else "an object"
+        subject = f"field '{self.path}'" if self.path else "it"
+        self.fail(f"{subject} is {found}, not {wanted}")
+
+    def fail(self, reason: str) -> NoReturn:
+        """Raise UserError for this reason."""
+        raise UserError(f"{self.file}: {reason}; run its stage again")
+
+
+def _object(kind: Any, value: object, place: _Place) -> Any:
+    if not isinstance(value, dict):
+        place.refuse(value, "an object")
+    hints = get_type_hints(kind)
+    found = {}
+    for field in dataclasses.fields(kind):
+        inner = place.field(field.name)
+        if field.name in value:
+            found[field.name] = _value(hints[field.name], value[field.name], inner)
+        elif field.default is dataclasses.MISSING:
+            place.fail(f"field '{inner.path}' is missing")
+    try:
+        return kind(**found)
+    except (ValueError, UserError) as error:  # its own checks
+        inside = f" in '{place.path}'" if place.path else ""
+        place.fail(f"{error}{inside}")
+
+
+def _value(kind: Any, value: object, place: _Place) -> Any:
+    """Return ``value`` as what the annotation ``kind`` says."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        (other,) = (k for k in inner if k is not type(None))
+        return None if value is None else _value(other, value, place)
+    if origin is Literal:
+        if value not in inner:
+            place.refuse(value, f"one of {', '.join(map(str, inner))}")
+        return value
+    if origin is tuple:
+        return _tuple(inner, value, place)
+    if origin is dict:
+        if not isinstance(value, dict):
+            place.refuse(value, "an object")
+        return {k: _value(inner[1], v, place.item(k)) for k, v in value.items()}
+    if dataclasses.is_dataclass(kind):
+        return _object(kind, value, place)
+    if kind is bool or kind is str:
+        if not isinstance(value, kind):
+            place.refuse(value, "true or false" if kind is bool else "text")
+        return value
+    return _number(kind, value, place)
+
+
+def _tuple(kinds: tuple[Any, ...], value: object, place: _Place) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        place.refuse(value, "a list")
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(value) != len(kinds):
+        place.refuse(value, f"a list of {len(kinds)}")
+    pairs = enumerate(zip(kinds, value, strict=True))
+    return tuple(_value(kind, item, place.item(i)) for i, (kind, item) in pairs)
+
+
+def _number(kind: Any, value: object, place: _Place) -> int | float:
+    wanted = "a whole number" if kind is int else "a number"
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
+        place.refuse(value, wanted)
+    low = 1 if place.name in POSITIVE else -LARGEST_WHOLE if place.name in SIGNED else 0
+    high = 1 if place.name.endswith(SHARES) else LARGEST_WHOLE if kind is int else LARGEST
+    if not low <= value <= high:  # false for what is no number
+        place.refuse(value, f"{wanted}, {low} to {high}")
+    return value
