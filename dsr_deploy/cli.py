@@ -232,7 +232,7 @@ def export(
               show_default=True, help="What to print; everything is written.")  # fmt: skip
 @click.option("--samples", type=int, help="How many, spread over the test set.  [default: all]")
 @click.option("--engine", type=click.Choice(["event", "lava"]), default="event", show_default=True,
-              help="lava compares every spike with Lava's runtime, on 20 samples unless told.",
+              help="lava compares every spike with Lava's runtime, of 20 samples unless told.",
 )  # fmt: skip
 @click.option("--threads", type=int, help="Samples at a time.  [default: a thread per core]")
 @common
@@ -267,10 +267,11 @@ def simulate(
 @click.option("--engines", metavar="NAMES",
               help="torch, event, reference, onnx, lava.  [default: all that can run here]",
 )  # fmt: skip
-@click.option("--samples", type=int, default=20, show_default=True,
-              help="How many, spread over the test set.")  # fmt: skip
+@click.option("--samples", type=int,
+              help="How many, spread over the test set.  [default: 20, all if there are fewer]",
+)  # fmt: skip
 @common
-def verify(directory: Path | None, as_json: bool, engines: str | None, samples: int) -> None:
+def verify(directory: Path | None, as_json: bool, engines: str | None, samples: int | None) -> None:
     """Prove that all engines give the same spikes.
 
     Reads export/loihi/network.safetensors and the run's data set, and runs the same samples through

@@ -103,7 +103,7 @@ def simulate(
 
     Parameters
     ----------
-    samples : how many, evenly spread over the test set; None for all, or for 20 with Lava
+    samples : how many, evenly spread over the test set; None for all, with Lava for at most 20
     engine : "event"; "lava" runs them in Lava's runtime as well and compares every spike
     threads : None for as many as there are cores
 
@@ -119,7 +119,6 @@ def simulate(
         raise UserError(f"engine {engine!r}; known are {', '.join(ENGINES)}")
     if engine == "lava":
         require_python310()
-        samples = LAVA_SAMPLES if samples is None else samples
     with distributed.process_group(torch.device("cpu")) as rank:
         said = (progress or Silent()) if rank.first else Silent()
         return _simulate_together(run, samples, engine, threads, rank, said)
@@ -141,7 +140,7 @@ def _simulate_together(
     bits, chip = _exported(run)
     provenance.tell(run, "export/loihi", said)
     expected = _quantized_predictions(run, bits, len(dataset.test))
-    test, chosen = spread(dataset.test, samples)
+    test, chosen = spread(dataset.test, samples, LAVA_SAMPLES if engine == "lava" else None)
     if threads is None and rank.world > 1:
         threads = max(1, (os.cpu_count() or 1) // rank.local_world)
     share = take(test, np.arange(len(test))[rank.part(len(test))])
@@ -205,10 +204,17 @@ def check_data(network: IntegerNetwork, dataset: Dataset) -> None:
     check_same_data(dataset, network.input, network.classes)
 
 
-def spread(split: Split, samples: int | None) -> tuple[Split, NDArray[np.int64]]:
-    """Return ``samples`` samples of ``split``, evenly spread, and their indices; None for all.
+def spread(
+    split: Split, samples: int | None, most: int | None = None
+) -> tuple[Split, NDArray[np.int64]]:
+    """Return ``samples`` samples of ``split``, evenly spread, and their indices.
 
     Test sets often come ordered by class, so that the first ones would be of one class alone.
+
+    Parameters
+    ----------
+    samples : None for all
+    most : where ``samples`` is None, no more than so many
 
     Raises
     ------
@@ -216,10 +222,12 @@ def spread(split: Split, samples: int | None) -> tuple[Split, NDArray[np.int64]]
         If there are not so many.
     """
     whole = len(split)
+    if samples is None and most is not None:
+        samples = min(most, whole)
     if samples is None:
         return split, np.arange(whole)
     if not 1 <= samples <= whole:
-        raise UserError(f"samples {samples}; 1 to {whole} are possible, all if left out")
+        raise UserError(f"samples {samples}; 1 to {whole} are possible")
     chosen = np.arange(samples, dtype=np.int64) * whole // samples
     return take(split, chosen), chosen
 
@@ -238,6 +246,10 @@ def test_payloads(
 ) -> NDArray[np.int8]:
     """Return what ``network`` sees of ``samples`` test samples, int8 (N, C, H, W), or framed.
 
+    Parameters
+    ----------
+    samples : None for those of :data:`dsr_deploy.verify.SAMPLES` that there are
+
     Raises
     ------
     UserError
@@ -245,7 +257,7 @@ def test_payloads(
     """
     dataset = load_data(config.read(run.config), progress)
     check_data(network, dataset)
-    test, _ = spread(dataset.test, samples)
+    test, _ = spread(dataset.test, samples, verify.SAMPLES)
     return np.concatenate([payloads.numpy() for payloads, _ in _stream(network, test)])
 
 

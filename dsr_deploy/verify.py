@@ -22,6 +22,8 @@ Engine = Callable[[IntegerNetwork, Payloads], Run]
 
 ENGINES: Final = ("torch", "event", "reference", "onnx", "lava")
 BASELINE: Final = "reference"
+SAMPLES = 20
+"""How many are compared unless told otherwise, or all if there are fewer."""
 BATCH = 10
 
 LAVA_SECONDS: Final = 120.0
@@ -91,7 +93,7 @@ class Verification:
 def verify(
     run: RunDirectory,
     engines: tuple[str, ...] | None = None,
-    samples: int = 20,
+    samples: int | None = None,
     *,
     progress: Progress | None = None,
 ) -> Verification:
@@ -101,6 +103,7 @@ def verify(
     ----------
     engines : None for all that can run here, Lava if it takes no more than two minutes; a single
         one is compared with the reference
+    samples : None for 20, or all if there are fewer
 
     Raises
     ------
@@ -117,7 +120,7 @@ def verify(
     said = progress or Silent()
     network = load_exported(run)
     provenance.tell(run, "export/loihi", said)
-    left_out = {} if engines is not None else _not_by_default(run, network, samples)
+    left_out = {} if engines is not None else _not_by_default(run, network, samples or SAMPLES)
     names = engines or [name for name in ENGINES if name not in left_out]
     if len(set(names)) == 1:
         names = (BASELINE, *names)

@@ -11,7 +11,7 @@ import pytest
 import sample_run
 import torch
 
-from dsr_deploy import data
+from dsr_deploy import cli, data
 from dsr_deploy.data import Dataset, FolderSplit, TensorSplit
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import energy as hardware_energy
@@ -194,7 +194,7 @@ def test_missing_and_damaged_files_are_named(
 
 @pytest.mark.parametrize("samples", [0, -1, 361])
 def test_a_number_of_samples_that_is_not_there_is_refused(run: RunDirectory, samples: int) -> None:
-    with _refused(f"samples {samples}; 1 to 360 are possible, all if left out"):
+    with _refused(f"samples {samples}; 1 to 360 are possible"):
         simulate(run, samples)
 
 
@@ -247,8 +247,34 @@ def test_spread_takes_samples_from_everywhere() -> None:
     assert isinstance(few, FolderSplit)
     assert few.files == ("0", "2", "5", "7")
     assert spread(whole, None)[0] is whole
+    assert spread(whole, None, 4)[1].tolist() == chosen.tolist()
+    assert len(spread(whole, None, len(whole) + 1)[0]) == len(whole)
 
 
 def test_payloads_are_those_of_the_chosen_samples(run: RunDirectory) -> None:
     found = read_payloads(run, sample_run.network(), 40, Silent())
     np.testing.assert_array_equal(found, sample_run.payloads()[np.arange(40) * 9])
+
+
+@pytest.mark.parametrize(("most", "taken"), [(40, 40), (1000, 360)])
+def test_without_a_number_verify_takes_what_there_is_and_no_more_than_its_own(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, most: int, taken: int
+) -> None:
+    monkeypatch.setattr("dsr_deploy.verify.SAMPLES", most)
+    found = read_payloads(run, sample_run.network(), None, Silent())
+    assert len(found) == taken
+    assert cli.run(["verify", "--run", str(run.path), "--engines", "event"]) == 0
+
+
+def test_lava_confirms_what_there_is_and_no_more_than_its_own_number(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirmed: list[int] = []
+    monkeypatch.setattr("dsr_deploy.simulate.require_python310", lambda: None)
+    monkeypatch.setattr(
+        "dsr_deploy.simulate._confirm_in_lava", lambda *given: confirmed.append(len(given[-2]))
+    )
+    for most in (5, 1000):
+        monkeypatch.setattr("dsr_deploy.simulate.LAVA_SAMPLES", most)
+        assert simulate(run, engine="lava").samples == min(most, 360)
+    assert confirmed == [5, 360]
