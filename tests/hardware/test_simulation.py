@@ -69,3 +69,13 @@ def test_spikes_are_kept_only_if_both_recorded_them(first: bool, second: bool) -
 def test_a_prediction_is_the_first_class_of_the_largest_score() -> None:
     run = Run(np.array([[1, 3, 3], [-2, -1, -5], [4, 4, 4]]))
     assert run.predictions.tolist() == [1, 1, 0]
+
+
+def test_counts_alone_know_how_many_samples_there_were() -> None:
+    whole = simulation(1, 3, recorded=True)
+    counted = whole.without_scores()
+    assert counted.samples == 3
+    assert counted.run.scores.shape == (0, 3)
+    assert counted.run.spikes is None
+    assert (counted.connections, counted.input_events) == (whole.connections, 1000)
+    assert counted.merge(counted).samples == 6

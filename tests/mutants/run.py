@@ -46,6 +46,7 @@ from cosmic_ray.mutating import MutationVisitor
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
+from hypothesis import settings
 from mutants.operators import OWN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,9 @@ HERE = Path(__file__).parent
 SESSIONS = ROOT / "build" / "mutants"
 
 cosmic_ray.plugins.OPERATOR_PROVIDERS["own"] = OWN
+
+SEARCH = "_hypothesis_internal_use_settings"
+"""Where hypothesis keeps the settings that a test names itself; they come before the profile's."""
 
 NO_MUTANT, BROKEN = 70, 71
 """Exit codes of a child: the source is the same or no Python; the judges could not be run."""
@@ -205,6 +209,10 @@ class _Judges:
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         items.sort(key=lambda item: item.get_closest_marker("hypothesis") is not None)
+        for item in items:
+            own = getattr(item.obj, SEARCH, None)
+            if own is not None:
+                setattr(item.obj, SEARCH, settings(own, max_examples=min(25, own.max_examples)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
@@ -414,14 +422,14 @@ def _tally(database: WorkDB, explained: set[tuple[str, str]]) -> Tally:
 
 
 def _settings() -> tuple[list[Judged], re.Pattern[str], dict[str, set[tuple[str, str]]]]:
-    settings = tomllib.loads((HERE / "settings.toml").read_text(encoding="utf-8"))
-    modules = [Judged(path, tuple(judges)) for path, judges in settings["judges"].items()]
+    chosen = tomllib.loads((HERE / "settings.toml").read_text(encoding="utf-8"))
+    modules = [Judged(path, tuple(judges)) for path, judges in chosen["judges"].items()]
     found = tomllib.loads((HERE / "equivalent.toml").read_text(encoding="utf-8"))
     explained = {
         path: {(m, n) for group in groups for m, n in group["mutants"]}
         for path, groups in found.items()
     }
-    return modules, re.compile("|".join(settings["operators"])), explained
+    return modules, re.compile("|".join(chosen["operators"])), explained
 
 
 @click.command()
