@@ -21,7 +21,17 @@ def test_columns_are_as_wide_as_their_widest_cell_and_stand_two_apart() -> None:
     ]
 
 
-def test_quantization_shows_percent() -> None:
+@pytest.mark.parametrize(
+    ("chosen", "taken"),
+    [
+        ({"epoch": 3, "epochs": 10}, "epoch 3 of 10"),
+        ({"epoch": 0, "epochs": 10}, "rounding"),
+        ({}, "unknown"),
+    ],
+)
+def test_quantization_shows_percent_and_which_network_it_is(
+    chosen: dict[str, int], taken: str
+) -> None:
     row = Fields(
         bits=4,
         neuron="lif",
@@ -29,6 +39,7 @@ def test_quantization_shows_percent() -> None:
         float_accuracy=0.99444,
         post_training_accuracy=0.5,
         accuracy=0.98761,
+        **chosen,
     )
     found = tables.quantization([row])  # type: ignore[list-item]
     assert dict(zip(found.headings, found.rows[0], strict=True)) == {
@@ -37,7 +48,8 @@ def test_quantization_shows_percent() -> None:
         "timesteps": "8",
         "in 32 bits": "99.44%",
         "only rounded": "50.00%",
-        "fine-tuned": "98.76%",
+        "quantized": "98.76%",
+        "taken after": taken,
     }
 
 
