@@ -6,10 +6,10 @@ Nothing that takes long to import is imported before a command needs it.
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from dsr_deploy import __version__, config, environment, failures, printing, run
 from dsr_deploy.command import Stages
 from dsr_deploy.errors import UserError
 from dsr_deploy.interrupt import interruptible
-from dsr_deploy.options import common, training_options
+from dsr_deploy.options import common, moved_data, training_options
 from dsr_deploy.rank import Rank, this_rank
 from dsr_deploy.run_directory import RunDirectory
 
@@ -81,15 +81,14 @@ def train(
     """
     from dsr_deploy import summaries
 
-    if chosen["data_dir"] is not None:
-        # A later stage may be started elsewhere.
-        chosen["data_dir"] = os.path.abspath(chosen["data_dir"])
+    data_dir = None if chosen["data_dir"] is None else str(chosen["data_dir"])
     if resume:
         run = run_directory.find(directory)
         settings = config.read(run.config)
-        _refuse_changes(run, settings, preset, chosen)
+        _refuse_changes(run, settings, preset, chosen | {"data_dir": None})
+        settings = replace(settings, data_dir=data_dir or settings.data_dir)
     else:
-        settings = config.resolve(preset, **chosen)
+        settings = config.resolve(preset, **chosen | {"data_dir": data_dir})
     if print_config:
         _print(as_json, settings, summaries.configuration(settings))
         return
@@ -176,8 +175,9 @@ def _refuse_changes(
 @click.option("--wide-ends", is_flag=True, default=None, help="8 bits in first and last layer.")
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
+@moved_data
 @common
-def quantize(directory: Path | None, as_json: bool, **chosen: Any) -> None:
+def quantize(directory: Path | None, as_json: bool, data_dir: Path | None, **chosen: Any) -> None:
     """Turn the network's numbers into small whole numbers.
 
     Reads the run's best checkpoint and its data set. Fine-tunes in the chip's own arithmetic and
@@ -191,7 +191,7 @@ def quantize(directory: Path | None, as_json: bool, **chosen: Any) -> None:
     given = {name: value for name, value in chosen.items() if value is not None}
     settings = QuantizeConfig(**given)
     run = run_directory.find(directory)
-    row = quantize_run(run, settings, progress=Terminal())
+    row = quantize_run(run, settings, data_dir=data_dir, progress=Terminal())
     _print(as_json, row, summaries.quantized(run, row))
 
 
@@ -235,6 +235,7 @@ def export(
               help="lava compares every spike with Lava's runtime, of 20 samples unless told.",
 )  # fmt: skip
 @click.option("--threads", type=int, help="Samples at a time.  [default: a thread per core]")
+@moved_data
 @common
 def simulate(
     directory: Path | None,
@@ -243,6 +244,7 @@ def simulate(
     samples: int | None,
     engine: str,
     threads: int | None,
+    data_dir: Path | None,
 ) -> None:
     """Run the exported network event by event, on integers alone.
 
@@ -255,7 +257,9 @@ def simulate(
     from dsr_deploy.terminal import Terminal
 
     run = run_directory.find(directory)
-    report = simulate_run(run, samples, engine=engine, threads=threads, progress=Terminal())
+    report = simulate_run(
+        run, samples, engine=engine, threads=threads, data_dir=data_dir, progress=Terminal()
+    )
     _print(as_json, report, summaries.simulated(run, report, part))
 
 
@@ -270,8 +274,15 @@ def simulate(
 @click.option("--samples", type=int,
               help="How many, spread over the test set.  [default: 20, all if there are fewer]",
 )  # fmt: skip
+@moved_data
 @common
-def verify(directory: Path | None, as_json: bool, engines: str | None, samples: int | None) -> None:
+def verify(
+    directory: Path | None,
+    as_json: bool,
+    engines: str | None,
+    samples: int | None,
+    data_dir: Path | None,
+) -> None:
     """Prove that all engines give the same spikes.
 
     Reads export/loihi/network.safetensors and the run's data set, and runs the same samples through
@@ -284,7 +295,7 @@ def verify(directory: Path | None, as_json: bool, engines: str | None, samples: 
 
     run = run_directory.find(directory)
     names = None if engines is None else tuple(name.strip() for name in engines.split(","))
-    verification = verify_run(run, names, samples, progress=Terminal())
+    verification = verify_run(run, names, samples, data_dir=data_dir, progress=Terminal())
     _print(as_json, verification, summaries.verified(verification))
     if not verification.agreed:
         raise UserError(verification.disagreement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -18,12 +19,14 @@ class Directory(click.Path):
 
     name = "directory"
 
-    def __init__(self) -> None:
+    def __init__(self, *, absolute: bool = False) -> None:
         super().__init__(path_type=Path)
+        self.absolute = absolute
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         """Return the path."""
-        return cast(Path, super().convert(files.at_home(value), param, ctx))
+        path = cast(Path, super().convert(files.at_home(value), param, ctx))
+        return Path(os.path.abspath(path)) if self.absolute else path
 
 
 def common(command: Command) -> Command:
@@ -38,13 +41,22 @@ def common(command: Command) -> Command:
     return run(as_json(command))
 
 
+def moved_data(command: Command) -> Command:
+    """Give a command that reads a run's data the option that says where they lie now."""
+    return click.option(
+        "--data-dir", type=Directory(absolute=True), metavar="DIR",
+        help="Where the data set is, if it was moved since the run was begun.",
+    )(command)  # fmt: skip
+
+
 def training_options(command: Command) -> Command:
     """Give a command an option for every value of :class:`dsr_deploy.config.Config`."""
     option = click.option
     options = [
         option("--dataset", type=click.Choice(config.DATASETS), help="[default: digits]"),
-        option("--data-dir", type=Directory(), metavar="DIR",
-               help="Where its files are, or are downloaded to; digits needs none."),
+        option("--data-dir", type=Directory(absolute=True), metavar="DIR",
+               help="Where its files are, or are downloaded to; digits needs none. With --resume: "
+               "where they are now, if they were moved."),
         option("--image-size", type=int, help="Side in pixels; for imagenet and imagefolder."),
         option("--flip/--no-flip", default=None,
                help="Mirror every second training image. Leave it off where a mirror image is of "

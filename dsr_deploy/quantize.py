@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.scale import Granularity
 from dsr_deploy.torch_engine import TorchEngine
 from dsr_deploy.train import resolve_device, resolve_precision
-from dsr_deploy.trained import Trained, load_same_data, load_trained
+from dsr_deploy.trained import Trained, keep_place, load_same_data, load_trained
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,17 @@ class Row:
 
 
 def quantize(
-    run: RunDirectory, settings: QuantizeConfig, *, progress: Progress | None = None
+    run: RunDirectory,
+    settings: QuantizeConfig,
+    *,
+    data_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> Row:
     """Quantize the best network of ``run`` and keep the result beside it.
+
+    Parameters
+    ----------
+    data_dir : where the data lie now, if they were moved
 
     Returns
     -------
@@ -117,7 +126,8 @@ def quantize(
     said = progress or Silent()
     device = resolve_device(settings.device)
     trained = load_trained(run)
-    dataset = load_same_data(trained.description, said)
+    dataset = load_same_data(trained.description, said, data_dir)
+    keep_place(run, data_dir)
     try:
         network, row, predictions = _quantize(trained, dataset, settings, device, said)
     except NetworkError as error:

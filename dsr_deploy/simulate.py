@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsr_deploy import config, distributed, energy, files, provenance, sparsity, verify
+from dsr_deploy import distributed, energy, files, provenance, sparsity, verify
 from dsr_deploy.chip_use import ChipUse, chip_use
 from dsr_deploy.data import Batches, Dataset, Split, TensorSplit, batches
 from dsr_deploy.energy import EnergyLine
@@ -29,7 +29,7 @@ from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.rank import Rank
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.sparsity import Sparsity
-from dsr_deploy.trained import RESTORE, check_same_data, load_data
+from dsr_deploy.trained import RESTORE, check_same_data, describe, keep_place, load_same_data
 
 ENGINES = ("event", "lava")
 
@@ -94,6 +94,7 @@ def simulate(
     *,
     engine: str = "event",
     threads: int | None = None,
+    data_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> SimulationReport:
     """Simulate the network that ``export --target loihi`` wrote, and write the reports.
@@ -106,6 +107,7 @@ def simulate(
     samples : how many, evenly spread over the test set; None for all, with Lava for at most 20
     engine : "event"; "lava" runs them in Lava's runtime as well and compares every spike
     threads : None for as many as there are cores
+    data_dir : where the data lie now, if they were moved
 
     Raises
     ------
@@ -121,7 +123,7 @@ def simulate(
         require_python310()
     with distributed.process_group(torch.device("cpu")) as rank:
         said = (progress or Silent()) if rank.first else Silent()
-        return _simulate_together(run, samples, engine, threads, rank, said)
+        return _simulate_together(run, samples, engine, threads, data_dir, rank, said)
 
 
 def _simulate_together(
@@ -129,14 +131,17 @@ def _simulate_together(
     samples: int | None,
     engine: str,
     threads: int | None,
+    data_dir: Path | None,
     rank: Rank,
     said: Progress,
 ) -> SimulationReport:
     made_from = files.digest(exported_network(run))
     network = load_exported(run)
     with distributed.leader_first(rank):
-        dataset = load_data(config.read(run.config), said)
+        dataset = load_same_data(describe(run), said, data_dir)
     check_data(network, dataset)
+    if rank.first:
+        keep_place(run, data_dir)
     bits, chip = _exported(run)
     provenance.tell(run, "export/loihi", said)
     expected = _quantized_predictions(run, bits, len(dataset.test))
@@ -242,7 +247,11 @@ def take(split: Split, samples: NDArray[np.int64]) -> Split:
 
 
 def test_payloads(
-    run: RunDirectory, network: IntegerNetwork, samples: int | None, progress: Progress
+    run: RunDirectory,
+    network: IntegerNetwork,
+    samples: int | None,
+    progress: Progress,
+    data_dir: Path | None,
 ) -> NDArray[np.int8]:
     """Return what ``network`` sees of ``samples`` test samples, int8 (N, C, H, W), or framed.
 
@@ -255,7 +264,7 @@ def test_payloads(
     UserError
         If there are not so many, or they are not those of the network.
     """
-    dataset = load_data(config.read(run.config), progress)
+    dataset = load_same_data(describe(run), progress, data_dir)
     check_data(network, dataset)
     test, _ = spread(dataset.test, samples, verify.SAMPLES)
     return np.concatenate([payloads.numpy() for payloads, _ in _stream(network, test)])

@@ -27,7 +27,7 @@ from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.rank import Rank
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.thresholds import choose_thresholds
-from dsr_deploy.trained import build, describe, load_data, load_same_data, write_config
+from dsr_deploy.trained import build, describe, keep_place, load_data, load_same_data, write_config
 
 THRESHOLD_SAMPLES = 64
 """Most samples that thresholds are chosen from; each process takes them all."""
@@ -125,7 +125,10 @@ def train(
             device = torch.device("cuda", rank.local)
         said = (progress or Silent()) if rank.first else Silent()
         with distributed.leader_first(rank):
-            dataset = load_same_data(describe(run), said) if resume else load_data(settings, said)
+            if resume:
+                dataset = load_same_data(describe(run), said, settings.data_dir)
+            else:
+                dataset = load_data(settings, said)
         return _Training(settings, run, dataset, device, rank, said).execute(resume, on_begin)
 
 
@@ -160,6 +163,8 @@ class _Training:
             if not resume:
                 self.run.refuse_another()  # one may have begun while the data were read
             self._remove_leftovers()
+            if resume:
+                keep_place(self.run, self.settings.data_dir)
         if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch
             self._resume()
         elif self.rank.first:

@@ -10,6 +10,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,10 @@ from dsr_deploy.models.topology import TopologyError
 from dsr_deploy.progress import Progress
 from dsr_deploy.run_directory import RunDirectory
 
-RESTORE: Final = "restore the data that the network was trained on, or train again"
+RESTORE: Final = (
+    "restore the data that the network was trained on, name their place with --data-dir, or train "
+    "again"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Description:
     ----------
     samples : for training and for testing
     labels : SHA-256 of their labels
+    contents : what tells them from others, see :class:`dsr_deploy.data.Dataset`; empty in runs of
+        before
     """
 
     config: Config
@@ -45,6 +51,7 @@ class Description:
     classes: tuple[str, ...]
     samples: tuple[int, int]
     labels: str
+    contents: tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +86,7 @@ def build(settings: Config, input: Input, classes: int) -> SpikingNetwork:
     return network
 
 
-def load_data(settings: Config, progress: Progress) -> Dataset:
+def load_data(settings: Config, progress: Progress, *, download: bool = True) -> Dataset:
     """Load the data set of ``settings``, with a progress bar where it takes long."""
     with progress.task(f"reading {settings.dataset}", 1) as task:
         try:
@@ -89,22 +96,35 @@ def load_data(settings: Config, progress: Progress) -> Dataset:
                 timesteps=settings.timesteps,
                 image_size=settings.image_size,
                 augmentation=settings.augmentation,
+                download=download,
             )
         except data.DataError as error:
             raise UserError(str(error)) from None
         task.advance()
+    for note in dataset.notes:
+        progress.note(note)
     return dataset
 
 
-def load_same_data(description: Description, progress: Progress) -> Dataset:
+def load_same_data(
+    description: Description, progress: Progress, data_dir: str | Path | None = None
+) -> Dataset:
     """Load the data set that a run was begun with.
+
+    Parameters
+    ----------
+    data_dir : where it lies now; None for where it lay before
 
     Raises
     ------
     UserError
         If it is not the same any more.
     """
-    dataset = load_data(description.config, progress)
+    settings = description.config
+    if data_dir is not None:
+        settings = dataclasses.replace(settings, data_dir=str(data_dir))
+    # no download: what is missing was moved
+    dataset = load_data(settings, progress, download=False)
     check_same_data(dataset, description.input, description.classes)
     samples = _sample_counts(dataset)
     if samples != description.samples:
@@ -116,7 +136,33 @@ def load_same_data(description: Description, progress: Progress) -> Dataset:
         raise UserError(
             f"data set '{dataset.name}': labels other than those the run was begun with; {RESTORE}"
         )
+    for what, found, own in zip(
+        ("training", "test"), dataset.contents, description.contents, strict=True
+    ):
+        if own and found != own:
+            raise UserError(
+                f"data set '{dataset.name}': {what} samples other than those the run was begun "
+                f"with; {RESTORE}"
+            )
     return dataclasses.replace(dataset, input=description.input)
+
+
+def keep_place(run: RunDirectory, data_dir: str | Path | None) -> None:
+    """Note in config.json where the data lie now, for later commands.
+
+    Call it once they were found to be the same.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    if data_dir is None:
+        return
+    stored = files.read_json(run.config)
+    if stored["config"]["data_dir"] != str(data_dir):
+        stored["config"]["data_dir"] = str(data_dir)
+        files.write_json(run.config, stored)
 
 
 def check_same_data(dataset: Dataset, input: Input, classes: tuple[str, ...]) -> None:
@@ -166,12 +212,14 @@ def describe(run: RunDirectory) -> Description:
         input, classes = Input(**about_input), tuple(stored["classes"])
         samples = (int(stored["samples"]["train"]), int(stored["samples"]["test"]))
         labels = str(stored["labels"])
+        contents = stored.get("contents", {"train": "", "test": ""})
+        digests = (str(contents["train"]), str(contents["test"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{run.config}: not what a training wrote of its data ({error!r}); train again, in "
             "another directory"
         ) from None
-    return Description(settings, input, classes, samples, labels)
+    return Description(settings, input, classes, samples, labels, digests)
 
 
 def load_trained(run: RunDirectory) -> Trained:
@@ -204,6 +252,7 @@ def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
         "classes": list(dataset.classes),
         "samples": dict(zip(("train", "test"), _sample_counts(dataset), strict=True)),
         "labels": labels_digest(dataset),
+        "contents": dict(zip(("train", "test"), dataset.contents, strict=True)),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
         "command": shlex.join(sys.argv),
     }

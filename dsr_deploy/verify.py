@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -95,6 +96,7 @@ def verify(
     engines: tuple[str, ...] | None = None,
     samples: int | None = None,
     *,
+    data_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Compare ``engines`` on samples of the test set, with the network that was exported.
@@ -104,6 +106,7 @@ def verify(
     engines : None for all that can run here, Lava if it takes no more than two minutes; a single
         one is compared with the reference
     samples : None for 20, or all if there are fewer
+    data_dir : where the data lie now, if they were moved
 
     Raises
     ------
@@ -124,7 +127,7 @@ def verify(
     names = engines or [name for name in ENGINES if name not in left_out]
     if len(set(names)) == 1:
         names = (BASELINE, *names)
-    payloads = test_payloads(run, network, samples, said)
+    payloads = test_payloads(run, network, samples, said, data_dir)
     made = {name: engine(name, run) for name in names}
     return replace(compare(network, payloads, made, progress=said), left_out=left_out)
 

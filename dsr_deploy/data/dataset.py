@@ -101,6 +101,9 @@ class Dataset:
     classes : name of each label
     input : how a pixel becomes a payload
     train, test : the samples
+    contents : what tells them from others, for training and for testing, see
+        :mod:`dsr_deploy.data.digest`; empty if it is not known
+    notes : what a user should know of how they were found, a line each
     """
 
     name: str
@@ -108,6 +111,8 @@ class Dataset:
     input: Input
     train: Split
     test: Split
+    contents: tuple[str, str] = ("", "")
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -126,9 +131,9 @@ def load(
     ----------
     name : one of :data:`DATASETS`
     data_dir : where its files are, or go when downloaded; ``digits`` needs none.
-        ``imagenet`` and ``imagefolder``: ``train/`` and ``test/`` or ``val/``, each with a folder
-        per class. ``cifar10-dvs``: ``extract/`` with a folder of ``.aedat`` files per class;
-        frames are kept beside it.
+        A leading ``~/`` is the user's home. ``imagenet`` and ``imagefolder``: ``train/`` and
+        ``test/`` or ``val/``, each with a folder per class. ``cifar10-dvs``: ``extract/`` with a
+        folder of ``.aedat`` files per class; frames are kept beside it.
     timesteps : number of frames per sample of ``cifar10-dvs``; images have one for all timesteps
     image_size : side of the square to which ``imagenet`` (224 if None) and ``imagefolder``
         (None: the size of its first image) bring their images

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from dsr_deploy.augmentation import DEFAULTS, Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, FolderSplit, Progress, Split, TensorSplit
 from dsr_deploy.data.decoding import MODES, Request, open_image, read, stream
 from dsr_deploy.data.encoding import image_input
-from dsr_deploy.hardware.json_text import LONGEST_TEXT
+from dsr_deploy.data.folder_tree import find
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
@@ -42,16 +41,19 @@ def load_imagenet(
     """
     shape = (3, image_size, image_size)
     # ImageNet's own test/ has no labels, so val/ goes first
-    classes, train, test = _splits(directory, ("val", "test"), shape)
+    found = find(directory, ("val", "test"))
+    train, test = (FolderSplit(p.files, p.labels, shape) for p in (found.train, found.test))
     return Dataset(
         name="imagenet",
-        classes=classes,
+        classes=found.classes,
         input=image_input(shape, IMAGENET_MEAN, IMAGENET_STD),
         # a few of its images are gray or CMYK
         train=replace(
             train, resize=True, crop=augmentation.crop, flip=augmentation.flip, convert=True
         ),
         test=replace(test, resize=True, convert=True),
+        contents=found.contents,
+        notes=found.notes,
     )
 
 
@@ -77,104 +79,36 @@ def load_imagefolder(
         If folders are missing, empty or do not match, or an image is damaged or has another size
         or mode than the first.
     """
-    classes, train, test = _splits(directory, ("test", "val"), (1, 1, 1))
-    first = open_image(train.files[0])
+    found = find(directory, ("test", "val"))
+    first = open_image(found.train.files[0])
     channels = {mode: channels for channels, mode in MODES.items()}.get(first.mode)
     if channels is None:
         raise DataError(
-            f"{train.files[0]}: an image of mode {first.mode}; "
+            f"{found.train.files[0]}: an image of mode {first.mode}; "
             "convert all to gray (L) or colour (RGB)"
         )
     height, width = (image_size, image_size) if image_size else (first.height, first.width)
     small = max(height, width) <= SMALL_IMAGE and first.size == (width, height)
     shape = (channels, height, width)
-    train = replace(
-        train,
-        shape=shape,
+    train = FolderSplit(
+        found.train.files,
+        found.train.labels,
+        shape,
         resize=not small,
         flip=augmentation.flip,
         padding=augmentation.padding(height, width) if small else 0,
         crop=augmentation.crop,
     )
-    test = replace(test, shape=shape, resize=not small)
+    test = FolderSplit(found.test.files, found.test.labels, shape, resize=not small)
     total = len(train) + len(test)
     splits: tuple[Split, Split] = (train, test)
     if small and total * channels * height * width <= IN_MEMORY_BYTES:
         splits = (_decoded(train, 0, total, progress), _decoded(test, len(train), total, progress))
     mean, std = _statistics(splits[0])
-    return Dataset("imagefolder", classes, image_input(shape, mean, std), *splits)
-
-
-def _splits(
-    directory: Path, tests: tuple[str, str], shape: tuple[int, int, int]
-) -> tuple[tuple[str, ...], FolderSplit, FolderSplit]:
-    """Return the classes, and the files for training and testing."""
-    if not directory.is_dir():
-        raise DataError(f"{directory}: there is no such directory")
-    if not (directory / "train").is_dir():
-        raise DataError(f"{directory}: there is no folder train/ with a folder per class in it")
-    test = next((directory / name for name in tests if (directory / name).is_dir()), None)
-    if test is None:
-        raise DataError(f"{directory}: there is neither test/ nor val/ beside train/")
-    classes, train_split = _list_files(directory / "train", shape)
-    test_classes, test_split = _list_files(test, shape)
-    if classes != test_classes:
-        differing = sorted(set(classes) ^ set(test_classes))
-        raise DataError(
-            f"{directory}: train/ and {test.name}/ have different classes; "
-            f"only one has {_few(differing)}"
-        )
-    return classes, train_split, test_split
-
-
-def _list_files(folder: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, ...], FolderSplit]:
-    """Return the classes and files of a folder; what has a name that starts with a dot is left out.
-
-    Such are ``.DS_Store`` and ``.ipynb_checkpoints``, the latter with copies of images.
-    """
-    from torchvision.datasets.folder import make_dataset
-
-    names = sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
+    input = image_input(shape, mean, std)
+    return Dataset(
+        "imagefolder", found.classes, input, *splits, contents=found.contents, notes=found.notes
     )
-    if not names:
-        raise DataError(f"{folder}: it is empty; a folder per class belongs here")
-    for name in names:
-        if len(name) > LONGEST_TEXT or not name.isprintable():
-            raise DataError(
-                f"{folder}: a folder named {ascii(name)[:60]}; a class is named with at most "
-                f"{LONGEST_TEXT} printable characters: rename it"
-            )
-    _check_links(folder)
-    # Not by extension: a file that is no image is an error later, not left out in silence.
-    samples = make_dataset(
-        folder,
-        {name: label for label, name in enumerate(names)},
-        is_valid_file=lambda path: f"{os.sep}." not in path[len(str(folder)) :],
-        allow_empty=True,
-    )
-    labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
-    counts = torch.bincount(labels, minlength=len(names))
-    empty = [name for name, count in zip(names, counts.tolist(), strict=True) if not count]
-    if empty:
-        raise DataError(f"{folder}: there is no image of {_few(empty)}")
-    files = tuple(path for path, _ in samples)
-    return tuple(names), FolderSplit(files, labels, shape)
-
-
-def _check_links(folder: Path) -> None:
-    """Refuse links that lead to images which are found without them, or in circles."""
-    seen: dict[str, str] = {}
-    for path, _, _ in os.walk(folder, followlinks=True):
-        place = os.path.realpath(path)
-        if place in seen:
-            raise DataError(f"{path}: the same folder as {seen[place]}; remove one of the two")
-        seen[place] = path
-
-
-def _few(names: list[str]) -> str:
-    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(f"'{name}'" for name in names[:5]) + rest
 
 
 def _decoded(split: FolderSplit, before: int, total: int, progress: Progress | None) -> TensorSplit:

@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 import torch
 
-from dsr_deploy.augmentation import Augmentation
+from dsr_deploy.augmentation import DEFAULTS, Augmentation
+from dsr_deploy.data import digest
 from dsr_deploy.data.dataset import DataError, Dataset, TensorSplit
 from dsr_deploy.data.encoding import image_input
 from dsr_deploy.hardware.network import Input
@@ -25,7 +26,7 @@ CIFAR_NORMALISATION: Final = {
 }
 
 
-def load_digits(augmentation: Augmentation) -> Dataset:
+def load_digits(augmentation: Augmentation = DEFAULTS["digits"]) -> Dataset:
     """Return the 1,797 handwritten digits of UCI that scikit-learn carries, 8x8, no download.
 
     Pixels are 0 to 16 and become the payloads -8 to 8, exactly: value ``payload / 8``, -1 to 1.
@@ -59,6 +60,7 @@ def load_digits(augmentation: Augmentation) -> Dataset:
             pixels[train], targets[train], augmentation.padding(8, 8), augmentation.flip
         ),
         test=TensorSplit(pixels[test], targets[test]),
+        contents=(digest.of_pixels(pixels[train]), digest.of_pixels(pixels[test])),
     )
 
 
@@ -91,8 +93,8 @@ def load_cifar(name: str, directory: Path, augmentation: Augmentation, download:
                 f"the download failed ({error})" if download else "files are missing or damaged"
             )
             raise DataError(
-                f"{place}: {reason}; unpack {reader.url} into {directory}"
-                + ("" if download else " or allow the download")
+                f"{place}: {reason}; unpack {reader.url} into {directory}, or name its place with "
+                "--data-dir"
             ) from None
         pixels = torch.from_numpy(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)))
         parts.append((pixels, torch.tensor(part.targets, dtype=torch.int64)))
@@ -103,4 +105,5 @@ def load_cifar(name: str, directory: Path, augmentation: Augmentation, download:
         input=image_input((3, 32, 32), mean, std),
         train=TensorSplit(*parts[0], augmentation.padding(32, 32), augmentation.flip),
         test=TensorSplit(*parts[1]),
+        contents=(digest.of_pixels(parts[0][0]), digest.of_pixels(parts[1][0])),
     )

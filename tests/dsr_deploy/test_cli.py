@@ -70,7 +70,6 @@ def test_help_lists_the_commands_in_the_order_of_their_use(
     assert places == sorted(places)
 
 
-DATA = "restore the data that the network was trained on, or train again"
 FIRST = "no run in this directory yet; run `dsr-deploy train` first, or name a run with --run DIR"
 
 WRONG = [
@@ -158,7 +157,7 @@ WRONG = [
     (
         "train --dataset imagefolder --data-dir none",
         1,
-        "{here}/none: there is no such directory",
+        "{here}/none: there is no such directory; name the data set's with --data-dir",
     ),
     # a run directory that cannot be made
     ("train --run file/run", 1, "file/run: cannot be made (Not a directory)"),
@@ -590,5 +589,5 @@ def test_a_folder_whose_name_begins_with_a_tilde_is_a_folder(
     line = ["train", "--dataset", "imagefolder", "--data-dir", "~old/pics", "--run", "r"]
     assert cli.run(line) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {here}/~old/pics: there is no such directory"
+        f"error: {here}/~old/pics: there is no such directory; name the data set's with --data-dir"
     )

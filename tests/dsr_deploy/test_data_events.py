@@ -1,15 +1,25 @@
 """CIFAR10-DVS in recordings of its own format (AEDAT), written here."""
 
+import errno
+import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from spikingjelly.datasets.cifar10_dvs import CIFAR10DVS_CLASS_NAMES
+from spikingjelly.datasets.cifar10_dvs import (
+    CIFAR10DVS,
+    CIFAR10DVS_CLASS_NAMES,
+    _load_origin_data,
+)
+from spikingjelly.datasets.utils import split_to_train_test_set
 
 from dsr_deploy.data import DataError, Dataset, TensorSplit, batches, load
+from dsr_deploy.data.events import split
+from dsr_deploy.data.recordings import read
 
 PER_CLASS = 10
 EVENTS = 203
@@ -117,45 +127,151 @@ def test_payloads_are_counts_and_saturate_at_127(converted: Path) -> None:
 
 
 def test_the_second_time_everything_comes_from_one_file(converted: Path) -> None:
-    first = load_dvs(converted)
-    for folder in ("extract", "frames_number_4_split_by_number"):
-        for file in (converted / folder).rglob("*.*"):
-            file.write_bytes(b"")
     seen: list[tuple[int, int]] = []
+    first = load_dvs(converted)
     second = load("cifar10-dvs", converted, timesteps=T, progress=lambda *count: seen.append(count))
     assert not seen
     assert isinstance(first.train, TensorSplit)
     assert isinstance(second.train, TensorSplit)
     assert torch.equal(first.train.pixels, second.train.pixels)
     assert torch.equal(first.test.labels, second.test.labels)
+    assert first.contents == second.contents
+    assert {path.name for path in converted.iterdir()} == {
+        "extract", "counts_4_48x48.npy", "counts_4_48x48.json", "counts_4_48x48.lock",
+    }  # fmt: skip
 
 
-def test_recordings_that_came_later_are_not_left_out(converted: Path) -> None:
-    folders = [converted / "events_np", converted / "frames_number_4_split_by_number"]
+def _replace(directory: Path) -> None:
+    """Put a recording of the same size in the place of another."""
+    events = draw_events(3, 2)[::-1]
+    write_aedat(directory / "extract" / "cat" / "cifar10_cat_2.aedat", events)
+
+
+def _add(directory: Path) -> None:
     for number in range(PER_CLASS, PER_CLASS + 10):
-        path = converted / "extract" / "cat" / f"cifar10_cat_{number}.aedat"
+        path = directory / "extract" / "cat" / f"cifar10_cat_{number}.aedat"
         write_aedat(path, draw_events(3, number))
-    for made, source in zip(folders, ["extract", "events_np"], strict=True):
-        fails(
-            converted,
-            f"{made}: made from other recordings ('cat/cifar10_cat_10' is in {source}/, not in "
-            f"{made.name}/); delete events_np/, frames_number_*/ and counts_* beside it, they are "
-            "made again",
-        )
-        shutil.rmtree(folders[0])
-    shutil.rmtree(folders[1])
-    (converted / "counts_4_48x48.npy").unlink()
-    dataset = load_dvs(converted)
-    assert (len(dataset.train), len(dataset.test)) == (99, 11)
+
+
+def _rename(directory: Path) -> None:
+    folder = directory / "extract" / "cat"
+    (folder / "cifar10_cat_2.aedat").rename(folder / "cifar10_cat_20.aedat")
+
+
+def _truncate_counts(directory: Path) -> None:
+    file = directory / "counts_4_48x48.npy"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def _flip_a_bit(directory: Path) -> None:
+    file = directory / "counts_4_48x48.npy"
+    content = bytearray(file.read_bytes())
+    content[-1000] ^= 1
+    file.write_bytes(content)
+
+
+def _other_counts(directory: Path) -> None:
+    np.save(directory / "counts_4_48x48.npy", np.zeros(7, np.uint8))
+
+
+def _remove_note(directory: Path) -> None:
+    (directory / "counts_4_48x48.json").unlink()
+
+
+def _damage_note(directory: Path) -> None:
+    (directory / "counts_4_48x48.json").write_text("{")
+
+
+def _empty_counts(directory: Path) -> None:
+    (directory / "counts_4_48x48.npy").write_bytes(b"")
+
+
+CHANGES = [
+    _replace, _add, _rename, _truncate_counts, _flip_a_bit, _other_counts, _remove_note,
+    _damage_note, _empty_counts,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_frames_that_are_damaged_or_of_other_recordings_are_made_again(
+    converted: Path, tmp_path_factory: pytest.TempPathFactory, change: Callable[[Path], None]
+) -> None:
+    change(converted)
+    found = load_dvs(converted)
+    fresh = tmp_path_factory.mktemp("fresh")
+    shutil.copytree(converted / "extract", fresh / "extract")
+    expected = load_dvs(fresh)
+    for part in ("train", "test"):
+        assert torch.equal(getattr(found, part).pixels, getattr(expected, part).pixels)
+    assert found.contents == expected.contents
+    assert not list(converted.glob("*.partial"))
+
+
+def test_other_recordings_have_other_contents(converted: Path) -> None:
+    before = load_dvs(converted).contents
+    _replace(converted)
+    after = load_dvs(converted).contents
+    assert (after[0] != before[0], after[1]) == (True, before[1])
+
+
+@pytest.mark.parametrize("numbers", [(10,) * 3, (10, 11, 19, 20, 29, 31, 100, 1000)])
+def test_the_split_is_that_of_spikingjelly(numbers: tuple[int, ...]) -> None:
+    labels = [label for label, number in enumerate(numbers) for _ in range(number)]
+    expected = split_to_train_test_set(0.9, [(None, label) for label in labels], len(numbers))
+    assert split(tuple(labels)) == tuple(part.indices for part in expected)
+
+
+def test_events_are_read_as_spikingjelly_reads_them(recordings: Path) -> None:
+    for file in (recordings / "extract").rglob("*_[03].aedat"):
+        expected = _load_origin_data(file)
+        found = read(file)
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.fixture
+def arrays(original: Path, tmp_path: Path) -> Path:
+    """What spikingjelly makes of the recordings, without them."""
+    (tmp_path / "events_np").mkdir()
+    CIFAR10DVS.create_raw_from_extracted(original / "extract", tmp_path / "events_np")
+    return tmp_path
+
+
+def test_spikingjellys_arrays_take_the_place_of_deleted_recordings(
+    arrays: Path, converted: Path, original: Path
+) -> None:
+    shutil.rmtree(converted / "extract")
+    found, expected = load_dvs(arrays), load_dvs(original)
+    assert found.contents == expected.contents
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"x": np.array([128])}, "x beyond 0 to 127"),
+        ({"y": np.array([-1])}, "y beyond 0 to 127"),
+        ({"p": np.array([2])}, "p beyond 0 to 1"),
+        ({"t": np.array([1, 2])}, "no events, or columns of different lengths"),
+        (dict.fromkeys("txyp", np.array([], int)), "no events, or columns of different lengths"),
+    ],
+)
+def test_damaged_arrays_are_named(
+    arrays: Path, columns: dict[str, np.ndarray], reason: str
+) -> None:
+    file = arrays / "events_np" / "cat" / "cifar10_cat_2.npz"
+    np.savez(file, **dict.fromkeys("txyp", np.array([1])) | columns)
+    fails(arrays, f"{file}: it is damaged ({reason}); replace it")
+    file.write_bytes(b"")
+    fails(arrays, f"{file}: it is empty; delete events_np/")
+    assert not list(arrays.glob("*.partial"))
 
 
 def test_too_few_recordings_are_refused(recordings: Path) -> None:
-    for file in (recordings / "extract").rglob("*_9.aedat"):
-        file.unlink()
+    (recordings / "extract" / "cat" / "cifar10_cat_9.aedat").unlink()
     fails(
         recordings,
-        f"{recordings}: 90 recordings; the last tenth of each class is for testing, so at least "
-        "one class needs 10 or more",
+        f"{recordings / 'extract' / 'cat'}: recordings: 9; the last tenth of each class is for "
+        "testing, so 10 or more are needed",
     )
 
 
@@ -169,7 +285,10 @@ def test_progress_is_counted_and_nothing_is_printed(
 
 
 def test_missing_recordings_are_named(tmp_path: Path) -> None:
-    message = "there is no folder extract/ with the recordings; allow the download"
+    message = (
+        "there is no folder extract/ with the recordings; put them there, or name their place with "
+        "--data-dir"
+    )
     fails(tmp_path, f"{tmp_path}: {message}")
     with pytest.raises(DataError, match=r"^data set 'cifar10-dvs': timesteps 0; it is at least 1$"):
         load("cifar10-dvs", tmp_path, timesteps=0)
@@ -186,7 +305,11 @@ def test_an_empty_class_is_named(recordings: Path) -> None:
     folder = recordings / "extract" / "dog"
     for file in folder.iterdir():
         file.unlink()
-    fails(recordings, f"{folder}: there is no recording of 'dog'")
+    fails(
+        recordings,
+        f"{folder}: recordings: 0; the last tenth of each class is for testing, so 10 or more are "
+        "needed",
+    )
 
 
 def test_a_foreign_file_is_named(recordings: Path) -> None:
@@ -199,59 +322,91 @@ def test_a_foreign_file_is_named(recordings: Path) -> None:
     fails(recordings, f"{place}: 'notes.txt' does not belong here; it holds the folders {names}")
 
 
-@pytest.mark.parametrize(
-    ("cut", "reason"),
-    [
-        (3, "buffer size must be a multiple of element size"),
-        (4, "odd number of data elements"),
-    ],
-)
-def test_a_truncated_recording_is_named_and_leaves_nothing_behind(
-    recordings: Path, cut: int, reason: str
+HEADER = b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n"
+
+NO_RECORDINGS = [
+    (b"", "it is empty, not a recording; replace it"),
+    (
+        b"#!AER-DAT3.1\r\n" + bytes(80),
+        "it begins with '#!AER-DAT3.1', a recording with '#!AER-DAT2.0'; replace it",
+    ),
+    (
+        b"\xff\x1b[2J" * 20,
+        "it begins with '\\xff\\x1b[2J\\xff\\x1b[2J\\xff\\x1b', a recording with "
+        "'#!AER-DAT2.0'; replace it",
+    ),
+    (HEADER, "it has no events; replace it"),
+    (HEADER[:-1], "it is damaged (its header has no end); replace it"),
+    (b"#!AER-DAT2.0" + b"#" * 100_000 + b"\n", "it is damaged (its header has no end); replace it"),
+    (HEADER + bytes(83), "3 of the 8 bytes of its last event are there; replace it"),
+    (HEADER + bytes(84), "4 of the 8 bytes of its last event are there; replace it"),
+    (HEADER + bytes(24), "3 events for 4 timesteps; replace it, or lower the timesteps"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), NO_RECORDINGS)
+def test_what_is_no_recording_is_named_and_leaves_nothing_behind(
+    recordings: Path, content: bytes, message: str
 ) -> None:
     file = recordings / "extract" / "frog" / "cifar10_frog_3.aedat"
-    file.write_bytes(file.read_bytes()[:-cut])
-    fails(recordings, f"{file}: the recording is damaged ({reason}); replace it")
+    file.write_bytes(content)
+    fails(recordings, f"{file}: {message}")
     assert [entry.name for entry in recordings.iterdir()] == ["extract"]
-    write_aedat(file, draw_events(6, 3))
+
+
+@pytest.mark.parametrize(("content", "message"), NO_RECORDINGS[:2])
+def test_recordings_are_checked_though_their_frames_are_there(
+    converted: Path, content: bytes, message: str
+) -> None:
+    file = converted / "extract" / "frog" / "cifar10_frog_3.aedat"
+    file.write_bytes(content)
+    fails(converted, f"{file}: {message}")
+
+
+def test_a_recording_that_is_a_pipe_is_not_waited_for(recordings: Path) -> None:
+    file = recordings / "extract" / "frog" / "cifar10_frog_3.aedat"
+    file.unlink()
+    os.mkfifo(file)
+    fails(recordings, f"{file}: it cannot be read (it is a FIFO, not a regular file)")
+
+
+def test_hidden_files_are_no_recordings(recordings: Path) -> None:
+    (recordings / "extract" / ".DS_Store").touch()
+    (recordings / "extract" / "frog" / "._cifar10_frog_3.aedat").touch()
     assert len(load_dvs(recordings).train) == 90
 
 
-def test_a_corrupted_recording_is_named(recordings: Path) -> None:
-    file = recordings / "extract" / "ship" / "cifar10_ship_0.aedat"
-    file.write_bytes(b"\xff" * 100)
-    with pytest.raises(DataError, match=rf"^{re.escape(str(file))}: the recording is damaged \("):
-        load_dvs(recordings)
-
-
-def test_damaged_frames_are_named(converted: Path) -> None:
-    (converted / "counts_4_48x48.npy").unlink()
-    file = converted / "frames_number_4_split_by_number" / "cat" / "cifar10_cat_2.npz"
-    content = bytearray(file.read_bytes())
-    content[100:150] = bytes(50)
-    file.write_bytes(content)
-    with pytest.raises(
-        DataError, match=rf"^{re.escape(str(file))}: it is damaged \(.+\); delete its folder$"
-    ):
-        load_dvs(converted)
-
-
-def test_damaged_counts_are_named(converted: Path) -> None:
-    file = converted / "counts_4_48x48.npy"
-    content = file.read_bytes()
-    file.write_bytes(content[:-1])
-    with pytest.raises(DataError, match=rf"^{re.escape(str(file))}: it is damaged \(.+\); delete"):
-        load_dvs(converted)
-    np.save(file, np.zeros(7, np.uint8))
-    fails(converted, f"{file}: uint8 of shape (7,) for 100 recordings; delete it")
-
-
-def test_an_interrupted_integration_is_named(converted: Path) -> None:
-    marker = converted / "frames_number_4_split_by_number.building"
+def test_an_interrupted_download_is_named(recordings: Path) -> None:
+    marker = recordings / "events_np.building"
     marker.touch()
-    with pytest.raises(
-        DataError,
-        match=rf"^{re.escape(str(converted))}: spikingjelly cannot make frames: "
-        r"Found unfinished dataset preprocessing marker .+\.building\]\. Remove .+ before retrying",
-    ):
-        load_dvs(converted)
+    fails(
+        recordings,
+        f"{marker}: spikingjelly was interrupted while it unpacked the recordings; delete this "
+        "file, extract/ and events_np/ beside it",
+    )
+
+
+def test_frames_that_cannot_be_written_are_named(
+    recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    fails(
+        recordings,
+        f"{recordings / 'counts_4_48x48.npy'}: cannot be written (No space left on device); the "
+        "frames are kept beside the recordings: make room for them there, or name a copy with "
+        "--data-dir",
+    )
+    assert {entry.name for entry in recordings.iterdir()} == {"extract", "counts_4_48x48.lock"}
+
+
+def test_a_failed_download_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no\nnetwork")
+
+    monkeypatch.setattr(CIFAR10DVS, "__init__", fail)
+    message = f"{tmp_path}: spikingjelly cannot download it (no network)"
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        load("cifar10-dvs", tmp_path, timesteps=T)

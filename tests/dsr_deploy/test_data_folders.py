@@ -1,7 +1,9 @@
 """Folders of real PNG and JPEG files, written here."""
 
+import errno
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,15 +107,17 @@ def test_colour_jpegs_have_pils_pixels(make_folder: Callable[..., Path]) -> None
 
 def test_images_of_one_colour_are_possible(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        write_image(tmp_path / split / "black" / "0.png", np.zeros((8, 8), np.uint8))
+        for name in ("black", "dark"):
+            write_image(tmp_path / split / name / "0.png", np.zeros((8, 8), np.uint8))
     assert load("imagefolder", tmp_path, timesteps=4).input.std == (0.5,)
 
 
 def load_pixels(directory: Path, pixels: np.ndarray) -> Dataset:
-    """Load training images of these pixels, one test image beside them."""
+    """Load training images of these pixels, two test images beside them."""
     for i, image in enumerate(pixels):
-        write_image(directory / "train" / "all" / f"{i}.png", image)
-    write_image(directory / "test" / "all" / "0.png", pixels[0])
+        write_image(directory / "train" / ("first" if i == 0 else "rest") / f"{i}.png", image)
+    for name in ("first", "rest"):
+        write_image(directory / "test" / name / "0.png", pixels[0])
     return load("imagefolder", directory, timesteps=4)
 
 
@@ -291,19 +295,109 @@ def test_a_data_set_within_a_hidden_folder_counts(
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    fails(tmp_path / "none", f"{tmp_path / 'none'}: there is no such directory")
-    fails(tmp_path / "none", f"{tmp_path / 'none'}: there is no such directory", "imagenet")
+    none = tmp_path / "none"
+    for name in ("imagefolder", "imagenet"):
+        fails(
+            none, f"{none}: there is no such directory; name the data set's with --data-dir", name
+        )
 
 
-def test_an_empty_directory_is_named(tmp_path: Path) -> None:
-    fails(tmp_path, f"{tmp_path}: there is no folder train/ with a folder per class in it")
+def test_a_directory_without_train_is_named_with_what_it_holds(tmp_path: Path) -> None:
+    missing = f"{tmp_path}: there is no folder train/ with a folder per class in it"
+    fails(tmp_path, missing)
+    (tmp_path / "pictures" / "train").mkdir(parents=True)
+    fails(tmp_path, f"{missing}; name {tmp_path / 'pictures'}, which has one, with --data-dir")
+    (tmp_path / "more").mkdir()
+    fails(tmp_path, f"{missing}; it holds 'more', 'pictures'")
 
 
-def test_a_missing_test_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    fails(tmp_path, f"{tmp_path}: there is neither test/ nor val/ beside train/")
-    (tmp_path / "val").mkdir()
-    fails(tmp_path, f"{tmp_path / 'train'}: it is empty; a folder per class belongs here")
+def test_a_missing_test_folder_is_named(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8)
+    (directory / "test").rename(directory / "evaluation")
+    fails(directory, f"{directory}: there is neither test/ nor val/ beside train/")
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_folder_without_classes_is_named(make_folder: Callable[..., Path], name: str) -> None:
+    directory = make_folder(8, 8)
+    folder = directory / name
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / ".ipynb_checkpoints").mkdir()
+    fails(directory, f"{folder}: it is empty; a folder per class belongs here")
+    for i in range(3):
+        write_image(folder / f"{i}.png", random_pixels(0, 8, 8))
+    fails(
+        directory,
+        f"{folder}: files: 3, but no folder per class; move each into a folder that is named after "
+        "its class",
+    )
+
+
+def test_val_is_taken_where_test_has_no_classes(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8, test="val")
+    for i in range(3):  # unlabelled, as contests ship it
+        write_image(directory / "test" / f"{i}.png", random_pixels(0, 8, 8))
+    data = load("imagefolder", directory, timesteps=1)
+    assert (len(data.test), data.classes) == (6, CLASSES)
+    assert data.notes == (f"{directory}: val/ is the test set, as test/ has no folder per class",)
+    # the usual layout of ImageNet, nothing to be told about it
+    assert load("imagenet", directory, timesteps=1, image_size=8).notes == ()
+
+
+def test_of_two_test_folders_the_one_that_is_not_read_is_named(
+    make_folder: Callable[..., Path],
+) -> None:
+    directory = make_folder(8, 8)
+    shutil.copytree(directory / "test", directory / "val")
+    write_image(directory / "val" / "ant" / "2.png", random_pixels(0, 8, 8))
+    data = load("imagefolder", directory, timesteps=1)
+    assert (len(data.test), data.notes) == (
+        6,
+        (f"{directory}: test/ is the test set, val/ is not read",),
+    )
+    data = load("imagenet", directory, timesteps=1, image_size=8)
+    assert (len(data.test), data.notes) == (
+        7,
+        (f"{directory}: val/ is the test set, test/ is not read",),
+    )
+
+
+def test_files_beside_the_classes_are_told(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8)
+    (directory / "train" / ".DS_Store").touch()
+    for name in ("0.png", "labels.csv"):
+        (directory / "train" / name).touch()
+    note = f"{directory / 'train'}: files beside the folders of classes, not read: 2"
+    assert load("imagefolder", directory, timesteps=1).notes == (note,)
+
+
+@pytest.mark.parametrize("dataset", ["imagefolder", "imagenet"])
+def test_one_class_alone_is_refused(tmp_path: Path, dataset: str) -> None:
+    for split in ("train", "val"):
+        write_image(tmp_path / split / "dog" / "0.png", random_pixels(0, 8, 8))
+    message = f"{tmp_path / 'train'}: one class alone, 'dog', from which nothing can be told apart"
+    fails(tmp_path, f"{message}; add a folder for each other class", dataset)
+
+
+def test_an_extra_level_of_folders_is_guessed(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8)
+    for split in ("test", "train"):
+        (directory / split).rename(directory / "images")
+        (directory / split).mkdir()
+        (directory / "images").rename(directory / split / "images")
+        guess = "; images/ holds 'ant', 'bee', 'cow': if these are the classes, move them up"
+        if split == "test":
+            fails(
+                directory,
+                f"{directory}: train/ and test/ have different classes; only one has 'ant', 'bee', "
+                f"'cow', 'images'{guess}",
+            )
+    fails(
+        directory,
+        f"{directory / 'train'}: one class alone, 'images', from which nothing can be told apart"
+        + guess,
+    )
 
 
 def test_differing_classes_are_named(make_folder: Callable[..., Path]) -> None:
@@ -314,6 +408,25 @@ def test_differing_classes_are_named(make_folder: Callable[..., Path]) -> None:
         directory,
         f"{directory}: train/ and test/ have different classes; only one has 'cow', 'dog', 'elk'",
     )
+
+
+@pytest.mark.parametrize("place", [".", "train", "train/bee"])
+def test_a_folder_that_may_not_be_entered_is_named(
+    make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    directory = make_folder(8, 8)
+    forbidden = str(directory / place)
+
+    def scandir(path: str, own: Callable[..., object] = os.scandir) -> object:
+        if str(path) == forbidden:
+            raise PermissionError(errno.EACCES, "Permission denied", forbidden)
+        return own(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root may enter everywhere
+    monkeypatch.setattr(os, "listdir", lambda path: [entry.name for entry in scandir(path)])
+    if place == ".":
+        (directory / "train").rename(directory / "other")
+    fails(directory, f"{forbidden}: it cannot be read (Permission denied)")
 
 
 def test_a_class_name_that_no_network_file_holds_is_named(
@@ -348,6 +461,7 @@ def test_a_class_without_images_is_named(make_folder: Callable[..., Path]) -> No
     directory = make_folder(8, 8)
     for name in "abcdefg":
         (directory / "test" / name).mkdir()
+        write_image(directory / "train" / name / "0.png", random_pixels(0, 8, 8))
     message = "there is no image of 'a', 'b', 'c', 'd', 'e' and 2 more"
     fails(directory, f"{directory / 'test'}: {message}")
 

@@ -133,7 +133,8 @@ def test_damaged_cifar_is_refused_before_it_is_unpickled(
     file.write_bytes(file.read_bytes()[:-1])
     message = (
         f"{file.parent}: files are missing or damaged; "
-        f"unpack file:///nowhere/cifar-10-python.tar.gz into {directory} or allow the download"
+        f"unpack file:///nowhere/cifar-10-python.tar.gz into {directory}, or name its place with "
+        "--data-dir"
     )
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         load("cifar10", directory, timesteps=4, download=False)
@@ -146,7 +147,8 @@ def test_a_failed_download_says_so(cifar10: tuple[Path, np.ndarray]) -> None:
     message = (
         f"{file.parent}: the download failed (<urlopen error [Errno 2] No such file or directory: "
         "'/nowhere/cifar-10-python.tar.gz'>); "
-        f"unpack file:///nowhere/cifar-10-python.tar.gz into {directory}"
+        f"unpack file:///nowhere/cifar-10-python.tar.gz into {directory}, or name its place with "
+        "--data-dir"
     )
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         load("cifar10", directory, timesteps=4)

@@ -203,16 +203,19 @@ def test_a_number_of_threads_that_is_none_is_refused(run: RunDirectory) -> None:
         simulate(run, threads=0)
 
 
+RESTORE = (
+    "restore the data that the network was trained on, name their place with --data-dir, or train "
+    "again"
+)
+
+
 def _digits(**changes: object) -> Dataset:
     return dataclasses.replace(data.load("digits", timesteps=3), **changes)
 
 
 def test_more_classes_in_the_data_than_in_the_network_are_refused() -> None:
     names = tuple("0123456789a")
-    with _refused(
-        "data set 'digits': it has 11 classes, the network 10; restore the data that the network "
-        "was trained on, or train again"
-    ):
+    with _refused(f"data set 'digits': it has 11 classes, the network 10; {RESTORE}"):
         check_data(sample_run.network(), _digits(classes=names))
 
 
@@ -221,10 +224,7 @@ def test_more_classes_in_the_data_than_in_the_network_are_refused() -> None:
 )
 def test_other_classes_are_refused(names: tuple[str, ...], found: str) -> None:
     index = found[6]
-    with _refused(
-        f"data set 'digits': {found}, the network's is '{index}'; restore the data that the "
-        "network was trained on, or train again"
-    ):
+    with _refused(f"data set 'digits': {found}, the network's is '{index}'; {RESTORE}"):
         check_data(sample_run.network(), _digits(classes=names))
 
 
@@ -232,7 +232,7 @@ def test_images_of_another_size_are_refused() -> None:
     shape = dataclasses.replace(_digits().input, shape=(3, 9, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
     with _refused(
         "data set 'digits': images of 9x8 with 3 channels, the network takes images of 8x8 with "
-        "1 channel; restore the data that the network was trained on, or train again"
+        f"1 channel; {RESTORE}"
     ):
         check_data(sample_run.network(), _digits(input=shape))
 
@@ -252,7 +252,7 @@ def test_spread_takes_samples_from_everywhere() -> None:
 
 
 def test_payloads_are_those_of_the_chosen_samples(run: RunDirectory) -> None:
-    found = read_payloads(run, sample_run.network(), 40, Silent())
+    found = read_payloads(run, sample_run.network(), 40, Silent(), None)
     np.testing.assert_array_equal(found, sample_run.payloads()[np.arange(40) * 9])
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,10 @@ def test_a_stopped_run_goes_on_with_the_same_data(stopped: RunDirectory) -> None
     assert _resume(stopped) == 2  # it had ended
 
 
-RESTORE = "restore the data that the network was trained on, or train again"
+RESTORE = (
+    "restore the data that the network was trained on, name their place with --data-dir, or train "
+    "again"
+)
 
 
 def test_a_run_does_not_go_on_with_brighter_images(stopped: RunDirectory) -> None:
@@ -214,18 +218,18 @@ def test_a_run_does_not_go_on_from_a_checkpoint_without_an_optimizer(stopped: Ru
         _resume(stopped)
 
 
-def test_data_that_make_no_batch_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_data_that_make_no_batch_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = _image_folder(tmp_path / "images")
-    for path in (images / "train" / "apple").glob("[1-9].png"):
-        path.unlink()
-    for part in ("train", "test"):
-        shutil.rmtree(images / part / "pear")
+    # as many as seven processes would need
+    monkeypatch.setattr(sys.modules["dsr_deploy.data.batches"], "MIN_SAMPLES_PER_RANK", 14)
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     settings = config.resolve(
         dataset="imagefolder", data_dir=str(images), arch="resnet-tiny", **SMALL
     )
-    with pytest.raises(DataError, match="each process needs at least 2 samples"):
+    with pytest.raises(DataError, match="each process needs at least 14 samples"):
         train(settings, run)
     assert not run.config.exists()
 
