@@ -546,17 +546,20 @@ def test_schedulers_need_not_say_how_many_processes_a_machine_has(
 
 
 def test_data_that_make_no_batch_leave_nothing(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from PIL import Image
 
+    # as many as seven processes would need
+    monkeypatch.setattr(sys.modules["dsr_deploy.data.batches"], "MIN_SAMPLES_PER_RANK", 14)
     for part in ("train", "test"):
-        (here / "images" / part / "one").mkdir(parents=True)
-        Image.new("L", (8, 8)).save(here / "images" / part / "one" / "0.png")
+        for name in ("one", "two"):
+            (here / "images" / part / name).mkdir(parents=True)
+            Image.new("L", (8, 8)).save(here / "images" / part / name / "0.png")
     before = _left(here)
     line = ["train", "--dataset", "imagefolder", "--data-dir", "images", "--arch", "resnet-tiny"]
     assert cli.run(line) == 1
-    assert "needs at least 2 samples" in capsys.readouterr().err
+    assert "needs at least 14 samples" in capsys.readouterr().err
     assert _left(here) == before
 
 
