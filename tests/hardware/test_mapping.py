@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.chip import load_chip
-from dsr_deploy.hardware.mapping import map_network, synapses
+from dsr_deploy.hardware.mapping import _touched, map_network, synapses
 from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, Population
 
 SETTINGS = settings(max_examples=40, deadline=None)
@@ -224,3 +224,24 @@ def test_cores_hold_all_neurons_and_none_holds_too_many(channels, height, width,
 def test_populations_keep_the_network_order(name):
     mapping = map_network(two_layers(), load_chip(name))
     assert [p.name for p in mapping.populations] == ["conv", "classes"]
+
+
+def test_parts_that_do_not_divide_are_rounded_up():
+    chip = load_chip("loihi2")
+    chip = replace(chip, neurons_per_core=replace(chip.neurons_per_core, value=2))
+    net = network(
+        (5, 1, 1),
+        [population("out", (5, 1, 1))],
+        [Connection("input", "out", "linear", np.ones((5, 5), np.int8), 2)],
+    )
+    (out,) = map_network(net, chip).populations
+    assert (out.channel_groups, out.row_bands, out.cores) == (3, 1, 3)
+    assert out.usage[0].used == 2
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 7])
+def test_a_run_touches_as_many_blocks_as_from_its_worst_beginning(length, size):
+    starts = range(size)
+    touched = [len({(start + i) // size for i in range(length)}) for start in starts]
+    assert _touched(length, size) == max(touched)

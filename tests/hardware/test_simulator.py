@@ -179,6 +179,22 @@ def test_the_earliest_sample_that_leaves_the_register_is_named(tiny):
         )
 
 
+@pytest.mark.parametrize(
+    ("u", "fits"), [(2**23 - 1, 1), (2**23, 0), (-(2**23), 1), (-(2**23) - 1, 0)]
+)
+def test_a_register_may_be_just_full(tiny, u, fits):
+    (out,) = tiny.populations
+    full = replace(out, bias=np.array([u], np.int32), v_fire=np.array([2**31 - 1], np.int32))
+    network = replace(tiny, populations=(full,), timesteps=1, readout=(1,))
+    simulator = Simulator(network)
+    if fits:
+        counts = simulator.run(np.zeros((1, 1, 1, 2), np.int8)).populations["out"]
+        assert (counts.u_min, counts.u_max) == (min(u, 0), max(u, 0))
+        return
+    with pytest.raises(NetworkError, match=f"^population 'out': membrane potential {u} to {u} at"):
+        simulator.run(np.zeros((1, 1, 1, 2), np.int8))
+
+
 def test_payloads_of_another_shape_are_refused(tiny):
     with pytest.raises(NetworkError) as refused:
         Simulator(tiny).run(np.zeros((1, 1, 2, 2), np.int8))

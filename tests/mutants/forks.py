@@ -46,6 +46,8 @@ def judge_all(module: Judged, items: Sequence[WorkItem], jobs: int) -> None:
     found = {item.job_id: functions.get(item.mutations[0].start_pos[0]) for item in items}
 
     def fork(session: pytest.Session | None) -> None:
+        if session is not None:
+            _warm_up(module, session, seconds)
         gc.collect()
         gc.freeze()  # or each child would go through all of it
         work: dict[str, Callable[[], int]] = {}
@@ -65,6 +67,19 @@ def judge_all(module: Judged, items: Sequence[WorkItem], jobs: int) -> None:
     child = _in_child(lambda: _pytest(module.judges, _Judges(fork)), 1_000_000)
     if os.waitpid(child, 0)[1]:
         raise click.ClickException(f"{module.path}: {SESSIONS / 'broken.txt'} says what failed")
+
+
+def _warm_up(module: Judged, session: pytest.Session, seconds: int) -> None:
+    """Run the judges here, so that no child must load compiled code, and in a child as it is."""
+
+    def run() -> int:
+        session.config.hook.pytest_runtestloop(session=session)
+        return session.testsfailed
+
+    run()
+    _, status = os.waitpid(_in_child(run, seconds), 0)
+    if status:
+        raise RuntimeError(f"{module.path}: its judges fail in a child without a mutant")
 
 
 def _prepare(module: Judged) -> int:

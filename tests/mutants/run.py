@@ -114,7 +114,7 @@ def _settings() -> tuple[list[Judged], re.Pattern[str], dict[str, set[tuple[str,
     modules = [Judged(path, tuple(judges)) for path, judges in chosen["judges"].items()]
     found = tomllib.loads((HERE / "equivalent.toml").read_text(encoding="utf-8"))
     explained = {
-        path: {(m, n) for group in groups for m, n in group["mutants"]}
+        path: {_bare(*mutant) for group in groups for mutant in group["mutants"]}
         for path, groups in found.items()
     }
     return modules, re.compile("|".join(chosen["operators"])), explained
@@ -155,8 +155,14 @@ def _tally(database: WorkDB, explained: set[tuple[str, str]]) -> Tally:
         elif result.test_outcome != TestOutcome.SURVIVED:
             tally.killed += 1
         else:
-            (tally.explained if pair in explained else tally.survived).append(pair)
+            known = _bare(*pair) in explained
+            (tally.explained if known else tally.survived).append(pair)
     return tally
+
+
+def _bare(before: str, after: str) -> tuple[str, str]:
+    """Return both without blanks, which cosmic-ray strews."""
+    return "".join(before.split()), "".join(after.split())
 
 
 def _report(module: Judged, tally: Tally) -> None:
