@@ -17,6 +17,18 @@ from dsr_deploy import cli, config
 from dsr_deploy.augmentation import Augmentation
 from dsr_deploy.data import Dataset, batches, load
 from dsr_deploy.errors import UserError
+from dsr_deploy.progress import Silent
+from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.trained import describe, load_same_data
+
+WORDS = ("arrows, letters, left and right", "imagefolder", "centre, as in testing", "1/12")
+
+
+def test_help_says_what_is_mirrored_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["train", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert [word for word in WORDS if word not in text] == []
+
 
 DEFAULTS = {
     "digits": (False, 0.125, 1.0),
@@ -83,6 +95,9 @@ def test_the_options_are_shown_and_kept(
     assert cli.run([*line, "resnet-tiny", "--batch-size", "1437", "--run", "run"]) == 0
     kept = json.loads(Path("run/config.json").read_text())["config"]
     assert (kept["flip"], kept["shift"], kept["crop"]) == (True, 0.25, 1.0)
+    # what quantize fine-tunes with
+    again = load_same_data(describe(RunDirectory(Path("run"))), Silent())
+    assert (again.train.flip, again.train.padding, again.test.padding) == (True, 2, 0)
     capsys.readouterr()
     assert cli.run(["train", "--resume", "--run", "run", "--no-flip"]) == 1
     assert capsys.readouterr().err == (

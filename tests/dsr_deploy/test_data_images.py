@@ -30,6 +30,18 @@ def test_digits_are_split_evenly_and_always_alike() -> None:
     assert set(torch.bincount(first.test.labels).tolist()) <= {35, 36, 37}
 
 
+def test_the_page_lists_the_360_digits_of_the_test_set_in_their_order() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+    listed = [
+        int(word) for word in page.partition("## The 360 digits")[2].split("\n\n")[-1].split()
+    ]
+    images, targets = load_digits(return_X_y=True)
+    test = load("digits", timesteps=4).test
+    assert len(set(listed)) == 360
+    assert np.array_equal(pixels_of(test).reshape(360, 64).numpy(), images[listed])
+    assert test.labels.tolist() == targets[listed].tolist()
+
+
 def test_digits_are_all_there_with_their_labels() -> None:
     data = load("digits", timesteps=4)
     pixels = torch.cat([pixels_of(data.train), pixels_of(data.test)]).reshape(-1, 64).tolist()
