@@ -46,9 +46,16 @@ class RealPopulation:
 
 @dataclass(frozen=True, eq=False)
 class RealRun:
-    """The spikes of each population, bool (N, T, C, H, W), and which samples are clear, (N,)."""
+    """What each population did, and which samples are clear, bool (N,).
+
+    Attributes
+    ----------
+    spikes : bool (N, T, C, H, W)
+    u : (N, T, C, H, W), membrane potentials before the reset
+    """
 
     spikes: dict[str, Array]
+    u: dict[str, Array]
     clear: Array
 
 
@@ -69,6 +76,7 @@ def run(
     v: dict[str, Array] = {}
     doubts: dict[str, Array] = {}
     trains: dict[str, list[Array]] = {population.name: [] for population in populations}
+    potentials: dict[str, list[Array]] = {population.name: [] for population in populations}
     clear = np.ones(frames.shape[1], bool)
     for frame in frames:
         sent = {INPUT: frame}
@@ -90,7 +98,11 @@ def run(
             doubts[p.name] = doubt + _column(p.doubt) * spikes
             sent[p.name] = spikes.astype(frame.dtype)
             trains[p.name].append(spikes)
-    return RealRun({name: np.stack(train, 1) for name, train in trains.items()}, clear)
+            potentials[p.name].append(u)
+    joined, u_joined = (
+        {name: np.stack(steps, 1) for name, steps in each.items()} for each in (trains, potentials)
+    )
+    return RealRun(joined, u_joined, clear)
 
 
 def frames(payloads: Array, timesteps: int) -> Array:

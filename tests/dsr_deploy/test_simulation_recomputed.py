@@ -1,0 +1,158 @@
+"""Every other value that export and simulate write, computed anew from what it is made of.
+
+What the range proof and the mapping to cores find has tests of its own; here it is passed on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from recomputed import BITS, SAMPLES, Seen, assert_same, ones, simulated
+
+from dsr_deploy.hardware import bounds
+from dsr_deploy.hardware.chip import load_chip
+from dsr_deploy.hardware.mapping import map_network
+from dsr_deploy.hardware.network import IntegerNetwork
+
+
+@pytest.fixture(scope="module", params=[0, 700], ids=["if", "lif"])
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    return simulated(request.param, tmp_path_factory.mktemp("runs") / "run")
+
+
+def digest(seen: Seen, name: str) -> str:
+    return hashlib.sha256((seen.run.path / name).read_bytes()).hexdigest()
+
+
+def synapses(made: IntegerNetwork, name: str) -> int:
+    """Count those of a population: a source that sends everywhere reaches each once."""
+    incoming = [c for c in made.connections if c.target == name]
+    return sum(ones(c, np.ones((1, 1, *made.shapes[c.source]), np.int64)) for c in incoming)
+
+
+def chip_of(made: IntegerNetwork) -> dict[str, Any]:
+    """Return what the network takes of Loihi 2, with the limits as the chip's YAML has them."""
+    file = resources.files("dsr_deploy.hardware") / "chips" / "loihi2.yaml"
+    limits = yaml.safe_load(file.read_text())
+    numbers = {k: v for k, v in limits.items() if isinstance(v, dict) and "certain" in v}
+    doubtful = {k: v["value"] for k, v in numbers.items() if not v["certain"]}
+    layers = []
+    for mapped in map_network(made, load_chip("loihi2")).populations:
+        usage = [
+            {
+                "limit": u.limit,
+                "used": u.used,
+                "available": numbers[u.limit]["value"],
+                "certain": numbers[u.limit]["certain"],
+            }
+            for u in mapped.usage
+        ]
+        shares = [u["used"] / u["available"] for u in usage]
+        layers.append({
+            "name": mapped.name,
+            "neurons": int(np.prod(made.shapes[mapped.name])),
+            "synapses": synapses(made, mapped.name),
+            "cores": mapped.channel_groups * mapped.row_bands,
+            "usage": usage,
+            "binding": usage[shares.index(max(shares))]["limit"],
+            "fits": max(shares) <= 1,
+        })  # fmt: skip
+    cores = sum(layer["cores"] for layer in layers)
+    return {
+        "chip": "loihi2",
+        "fits": all(layer["fits"] for layer in layers) and cores <= numbers["cores"]["value"],
+        "cores": cores,
+        "cores_available": numbers["cores"]["value"],
+        "layers": layers,
+        "uncertain": [name for name, value in doubtful.items() if value is not None],
+        "not_public": [name for name, value in doubtful.items() if value is None],
+    }
+
+
+def summary(made: IntegerNetwork) -> list[dict[str, Any]]:
+    """Return the manifest's rows; a layer starts a step after the last of its sources."""
+    starts = {"input": 0}
+    rows = []
+    for p in made.populations:
+        incoming = [c for c in made.connections if c.target == p.name]
+        starts[p.name] = 1 + max(starts[c.source] for c in incoming)
+        membrane = bounds.network_bounds(made)[p.name].membrane
+        rows.append({
+            "name": p.name,
+            "shape": list(p.shape),
+            "neurons": p.shape[0] * p.shape[1] * p.shape[2],
+            "weights": sum(c.weight.size for c in incoming),
+            "weight_bits": [8 if c.kind in ("pool", "identity") else BITS for c in incoming],
+            "v_fire": [min(p.v_fire.tolist()), max(p.v_fire.tolist())],
+            "v_threshold": [min(p.v_threshold.tolist()), max(p.v_threshold.tolist())],
+            "decay": p.decay,
+            "start": starts[p.name],
+            "proven_range": [
+                int(min(membrane.u_low.min(), membrane.v_low.min())),
+                int(max(membrane.u_high.max(), membrane.v_high.max())),
+            ],
+        })  # fmt: skip
+    return rows
+
+
+def test_the_manifest_says_what_was_exported(seen: Seen) -> None:
+    assert_same(
+        seen.read("export/loihi/manifest.json"),
+        {
+            "target": "loihi",
+            "bits": BITS,
+            "chip": chip_of(seen.network),
+            "layers": summary(seen.network),
+            "source": "quantized-4/network.safetensors",
+            "made_from": digest(seen, "quantized-4/network.safetensors"),
+            "files": {
+                name: digest(seen, f"export/loihi/{name}")
+                for name in ("network.safetensors", "lava.json")
+            },
+        },
+    )
+
+
+def ranges(seen: Seen) -> list[dict[str, Any]]:
+    proven, rows = bounds.network_bounds(seen.network), []
+    for name, u in seen.u.items():
+        low, high = int(proven[name].membrane.u_low.min()), int(proven[name].membrane.u_high.max())
+        rows.append({
+            "name": name,
+            "seen_low": min(0, int(u.min())),
+            "seen_high": max(0, int(u.max())),
+            "proven_low": low,
+            "proven_high": high,
+            "register_used": max(low / -(2**23), high / (2**23 - 1)),
+        })  # fmt: skip
+    return rows
+
+
+def test_the_simulation_says_what_the_spikes_say(seen: Seen) -> None:
+    readout = np.array(seen.network.readout)
+    scores = np.einsum("ntc,t->nc", seen.sent["output"][..., 0, 0], readout)
+    found = seen.read("reports/simulate.json")
+    accuracy = float((scores.argmax(1) == seen.labels).mean())
+    assert 0 < accuracy < 1
+    del found["sparsity"], found["energy"]  # test_measures_recomputed has them
+    assert_same(
+        found,
+        {
+            "network": "digits-every-kind",
+            "bits": BITS,
+            "samples": SAMPLES,
+            "timesteps": 3,
+            "engine": "event",
+            "accuracy": accuracy,
+            "synops": sum(ones(c, seen.sent[c.source]) for c in seen.network.connections) / SAMPLES,
+            "updates": 3.0 * sum(p.size for p in seen.network.populations),
+            "ranges": ranges(seen),
+            "chip": chip_of(seen.network),
+            "made_from": digest(seen, "export/loihi/network.safetensors"),
+        },
+    )
