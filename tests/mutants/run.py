@@ -111,7 +111,10 @@ def main(
 
 def _settings() -> tuple[list[Judged], re.Pattern[str], dict[str, set[tuple[str, str]]]]:
     chosen = tomllib.loads((HERE / "settings.toml").read_text(encoding="utf-8"))
-    modules = [Judged(path, tuple(judges)) for path, judges in chosen["judges"].items()]
+    modules = [
+        Judged(path, tuple(judges), frozenset(chosen["left_out"].get(path, ())))
+        for path, judges in chosen["judges"].items()
+    ]
     found = tomllib.loads((HERE / "equivalent.toml").read_text(encoding="utf-8"))
     explained = {
         path: {_bare(*mutant) for group in groups for mutant in group["mutants"]}
@@ -127,6 +130,7 @@ def _begin(module: Judged, database: WorkDB, operators: re.Pattern[str]) -> None
         item.job_id
         for item in database.work_items
         if not operators.fullmatch(item.mutations[0].operator_name)
+        or item.mutations[0].definition_name in module.left_out
     ]
     database.set_multiple_results(skipped, WorkResult(WorkerOutcome.SKIPPED))
 

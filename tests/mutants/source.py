@@ -35,10 +35,12 @@ class Judged:
     Attributes
     ----------
     judges : arguments of pytest, the quickest tests first
+    left_out : functions without mutants
     """
 
     path: str
     judges: tuple[str, ...]
+    left_out: frozenset[str]
 
     @property
     def name(self) -> str:
