@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from records import assert_records_are_sound
+from dataclass_rules import assert_records_are_sound
 
 HARDWARE = Path(__file__).resolve().parents[2] / "hardware"
 
