@@ -11,6 +11,15 @@ PIXELS = 256
 """A pixel is a byte, so a table of this many payloads per channel says everything."""
 
 
+def largest_pixel(input: Input) -> int:
+    """Return the largest pixel of the data that ``input`` was made for; 0 is the smallest.
+
+    It is the one that ``pixel_scale`` takes to 1: 255 for images, 16 for scikit-learn's digits.
+    Event counts are not scaled, and end with the byte.
+    """
+    return PIXELS - 1 if input.pixel_scale >= 1 else min(PIXELS - 1, round(1 / input.pixel_scale))
+
+
 def payload_table(input: Input) -> NDArray[np.int8]:
     """Return the payload of every pixel value, int8 (C, 256).
 

@@ -6,6 +6,8 @@ specifies both.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections import Counter
@@ -103,6 +105,38 @@ def describe(network: IntegerNetwork) -> dict[str, Any]:
         "readout": network.readout,
         "classes": network.classes,
     }
+
+
+def to_text(graph: dict[str, Any]) -> str:
+    """Return the JSON text of what :func:`describe` returned; equal graphs give equal texts."""
+    return json.dumps(graph, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def checksum(text: str, tensors: Tensors) -> str:
+    """Return the SHA-256 of the JSON text and then of every tensor, in the order of the names."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
+
+
+def identity(network: IntegerNetwork) -> str:
+    """Return the SHA-256 by which every export of ``network`` is known, in hexadecimal.
+
+    It is the checksum of the network's file with each ``start`` and ``delay`` at 0: a schedule
+    moves spikes on a pipelined chip, and makes no others.
+    """
+    graph = describe(network)
+    for population in graph["populations"]:
+        population["start"] = 0
+    for connection in graph["connections"]:
+        connection["delay"] = 0
+    return checksum(to_text(graph), tensors_of(network))
+
+
+def weight_widths(network: IntegerNetwork) -> tuple[int, ...]:
+    """Return the widths that the weights have, in bits, ascending, each once."""
+    return tuple(sorted({connection.weight_bits for connection in network.connections}))
 
 
 def network_of(graph: JsonObject, tensors: Tensors) -> IntegerNetwork:

@@ -5,7 +5,6 @@ Nothing in a file is believed before it is checked, and no size that it claims i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -19,11 +18,12 @@ from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
 from dsr_deploy.hardware.network_content import (
     FORMAT,
     VERSION,
-    Tensors,
     check_allowed,
+    checksum,
     describe,
     network_of,
     tensors_of,
+    to_text,
 )
 from dsr_deploy.hardware.regular_file import read_regular
 from dsr_deploy.hardware.strict_json import load_object
@@ -83,9 +83,9 @@ def to_bytes(network: IntegerNetwork) -> bytes:
     """
     check_allowed(network)
     tensors = tensors_of(network)
-    text = json.dumps(describe(network), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = to_text(describe(network))
     # One key alone: safetensors writes several in an order that changes from run to run.
-    data = save(tensors, {_KEY: f"{_checksum(text, tensors)} {text}"})
+    data = save(tensors, {_KEY: f"{checksum(text, tensors)} {text}"})
     _header_length(data)
     if len(data) > MAX_FILE:
         raise NetworkError(f"network: {len(data)} bytes; at most {MAX_FILE} are possible")
@@ -116,7 +116,7 @@ def _parse(data: bytes) -> IntegerNetwork:
             f"not a whole safetensors file ({printable(str(error))}); export it again"
         ) from error
     metadata: dict[str, str] = header.get("__metadata__") or {}
-    checksum, _, text = metadata.get(_KEY, "").partition(" ")
+    noted, _, text = metadata.get(_KEY, "").partition(" ")
     if not text:
         raise NetworkError(
             f"a safetensors file without '{_KEY}' in its metadata; `dsr-deploy export` writes one"
@@ -126,7 +126,7 @@ def _parse(data: bytes) -> IntegerNetwork:
         raise NetworkError(f"a file of format '{name}', '{FORMAT}' is read")
     if (version := graph.whole("version")) != VERSION:
         raise NetworkError(f"format version {version}; version {VERSION} is read, export it again")
-    if _checksum(text, tensors) != checksum:
+    if checksum(text, tensors) != noted:
         raise NetworkError("the checksum does not match the content; export it again")
     network = network_of(graph, tensors)
     check_allowed(network)
@@ -140,11 +140,3 @@ def _header_length(data: bytes) -> int:
             f"network: a header of {length} bytes; at most {MAX_HEADER} are possible"
         )
     return length
-
-
-def _checksum(text: str, tensors: Tensors) -> str:
-    """Hash the JSON text and then every tensor in the order of the names."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        digest.update(tensors[name].tobytes())
-    return digest.hexdigest()

@@ -33,6 +33,7 @@ from dsr_deploy.hardware.network import (
     Population,
     Shape,
 )
+from dsr_deploy.hardware.network_content import checksum, describe, tensors_of, to_text
 
 FORMAT: Final = "dsr-deploy integer network 1"
 DT: Final = 1e-4
@@ -94,6 +95,7 @@ def _metadata(
     """Return what is said of the whole network; HDF5 sorts nodes, so their order is here too."""
     return {
         "format": FORMAT,
+        "checksum": checksum(to_text(describe(network)), tensors_of(network)),
         "name": network.name,
         "timesteps": network.timesteps,
         "dt": DT,

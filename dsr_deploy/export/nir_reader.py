@@ -2,7 +2,8 @@
 
 Only what :mod:`dsr_deploy.export.nir` wrote is read: NIR alone does not say when a neuron
 fires, what is subtracted, or which integers the weights are. The network that was read is
-converted again and compared with the file, so that no number of it is passed over.
+converted again and compared with the file, and its checksum with the one that was written: a
+number that is changed consistently is found too.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ def from_nir(graph: nir.NIRGraph, *, where: str = "NIR graph") -> IntegerNetwork
             "can be read, NIR alone leaves the reset and the integers open"
         )
     try:
-        network = _network(graph)
-        difference = _first_difference(to_nir(network), graph)
+        network, noted = _network(graph), metadata["checksum"]
+        expected = to_nir(network)
+        difference = _first_difference(expected, graph)
     except NetworkError as error:
         raise NetworkError(f"{where}: {error}") from None
     except (LookupError, ValueError, TypeError, AttributeError) as error:
@@ -75,6 +77,11 @@ def from_nir(graph: nir.NIRGraph, *, where: str = "NIR graph") -> IntegerNetwork
     if difference:
         raise NetworkError(
             f"{where}: {difference} is not what its metadata say; "
+            "it was changed after the export, export it again"
+        )
+    if noted != expected.metadata["checksum"]:
+        raise NetworkError(
+            f"{where}: the checksum does not match the network in it; "
             "it was changed after the export, export it again"
         )
     return network
@@ -161,7 +168,7 @@ def _pair(values: NDArray[np.integer[Any]]) -> Pair:
 
 
 def _first_difference(expected: nir.NIRGraph, found: nir.NIRGraph) -> str | None:
-    """Name the first part of ``found`` that is not as ``expected``."""
+    """Name the first part of ``found``, but for the checksum, that is not as ``expected``."""
     if set(expected.edges) != set(found.edges) or len(expected.edges) != len(found.edges):
         return "an edge"
     if expected.nodes.keys() != found.nodes.keys():
@@ -171,7 +178,8 @@ def _first_difference(expected: nir.NIRGraph, found: nir.NIRGraph) -> str | None
         for label in sorted(here.keys() | there.keys()):
             if not _same(here.get(label), there.get(label)):
                 return f"node '{key}': {label}"
-    return None if _same(expected.metadata, found.metadata) else "the graph's metadata"
+    noted = {"checksum": found.metadata["checksum"]}
+    return None if _same(expected.metadata | noted, found.metadata) else "the graph's metadata"
 
 
 def _same(one: Any, other: Any) -> bool:

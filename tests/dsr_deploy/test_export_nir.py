@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 import pytest
@@ -307,6 +308,61 @@ def test_a_lost_edge_is_refused() -> None:
     assert refusal(from_nir, graph) == (
         "NIR graph: an edge is not what its metadata say; "
         "it was changed after the export, export it again"
+    )
+
+
+CHANGED = (
+    "NIR graph: the checksum does not match the network in it; it was changed after the export, "
+    "export it again"
+)
+
+
+def test_negated_weights_are_refused() -> None:
+    graph = to_nir(perceptron())
+    graph.nodes["out_from_hidden"].weight *= -1
+    assert refusal(from_nir, graph) == CHANGED
+
+
+def test_negated_weights_in_a_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.nir"
+    write_nir(perceptron(), path)
+    with h5py.File(path, "r+") as file:
+        weight = file["node/nodes/hidden_from_input/weight"]
+        weight[...] = -weight[...]
+    assert refusal(read_nir, path) == CHANGED.replace("NIR graph", str(path))
+
+
+@settings(max_examples=60, deadline=None)
+@given(integer_networks(in_range=False), st.data())
+def test_numbers_that_are_changed_consistently_are_refused(
+    network: IntegerNetwork, data: st.DataObject
+) -> None:
+    """The graph of another network, with the checksum of this one, passes for neither."""
+    graph, noted = to_nir(changed(network, data)), to_nir(network).metadata["checksum"]
+    assert graph.metadata["checksum"] != noted
+    graph.metadata["checksum"] = noted
+    assert refusal(from_nir, graph) == CHANGED
+
+
+def changed(network: IntegerNetwork, data: st.DataObject) -> IntegerNetwork:
+    """Change one field of ``network`` to another that is possible."""
+    index = data.draw(st.integers(0, len(network.populations) - 1))
+    chosen = network.populations[index]
+    label = data.draw(st.sampled_from(["bias", "v_fire", "v_threshold", "decay", "start", "T"]))
+    if label == "T":
+        return replace(network, timesteps=network.timesteps + 1, readout=(*network.readout, 1))
+    value = getattr(chosen, label)
+    other = value ^ 1 if label in ("decay", "start") else np.maximum(value, 1) ^ 2
+    populations = list(network.populations)
+    populations[index] = replace(chosen, **{label: other})
+    return replace(network, populations=tuple(populations))
+
+
+def test_a_file_without_a_checksum_is_refused() -> None:
+    graph = to_nir(perceptron())
+    del graph.metadata["checksum"]
+    assert refusal(from_nir, graph) == (
+        "NIR graph: its metadata are damaged ('checksum'); export it again"
     )
 
 
