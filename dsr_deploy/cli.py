@@ -269,7 +269,8 @@ def simulate(
     "  dsr-deploy verify --engines event,reference --samples 100"
 )
 @click.option("--engines", metavar="NAMES",
-              help="torch, event, reference, onnx, lava.  [default: all that can run here]",
+              help="torch, event, reference, onnx, nir, lava.  [default: all whose file is there "
+              "and that can run here]",
 )  # fmt: skip
 @click.option("--samples", type=int,
               help="How many, spread over the test set.  [default: 20, all if there are fewer]",
@@ -285,9 +286,9 @@ def verify(
 ) -> None:
     """Prove that all engines give the same spikes.
 
-    Reads export/loihi/network.safetensors and the run's data set, and runs the same samples through
-    the quantized torch model, the event-driven simulator, a plain reference and others. Writes
-    nothing. Names the first spike that differs, with exit code 1.
+    Reads what was exported and the run's data set, and runs the same samples through the quantized
+    torch model, the event-driven simulator, a plain reference and others, each on its own file.
+    Writes nothing. Names the first spike that differs, with exit code 1.
     """
     from dsr_deploy import summaries
     from dsr_deploy.terminal import Terminal

@@ -17,6 +17,7 @@ from dsr_deploy import distributed, energy, files, provenance, sparsity, verify
 from dsr_deploy.chip_use import ChipUse, chip_use
 from dsr_deploy.data import Batches, Dataset, Split, TensorSplit, batches
 from dsr_deploy.energy import EnergyLine
+from dsr_deploy.engines import Exported, open_engine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, network_file
 from dsr_deploy.hardware.bounds import MembraneRange
@@ -151,7 +152,7 @@ def _simulate_together(
     share = take(test, np.arange(len(test))[rank.part(len(test))])
     simulation, predictions = _simulate(network, share, threads, said)
     if engine == "lava" and len(share):
-        _confirm_in_lava(run, network, share, said)
+        _confirm_in_lava(run, network, bits, share, said)
     simulation = functools.reduce(Simulation.merge, distributed.gather(simulation))
     predictions = np.concatenate(distributed.gather(predictions))
     _compare(run, predictions, expected[chosen], chosen)
@@ -190,6 +191,19 @@ def load_exported(run: RunDirectory) -> IntegerNetwork:
         return network_file.read(exported_network(run))
     except NetworkError as error:
         raise UserError(str(error)) from None
+
+
+def exported(run: RunDirectory) -> Exported:
+    """Read the exported integer network of a run, and what it was exported from.
+
+    Raises
+    ------
+    UserError
+        If it was not exported yet, or a file is damaged.
+    """
+    network = load_exported(run)
+    bits, _ = _exported(run)
+    return Exported(run, network, bits)
 
 
 def check_data(network: IntegerNetwork, dataset: Dataset) -> None:
@@ -330,11 +344,12 @@ def _no_payloads(network: IntegerNetwork) -> NDArray[np.int8]:
 
 
 def _confirm_in_lava(
-    run: RunDirectory, network: IntegerNetwork, test: Split, progress: Progress
+    run: RunDirectory, network: IntegerNetwork, bits: int, test: Split, progress: Progress
 ) -> None:
     """Refuse a network of which Lava makes other spikes than the event-driven simulator."""
     payloads = np.concatenate([payloads.numpy() for payloads, _ in _stream(network, test)])
-    engines = {name: verify.engine(name, run) for name in ENGINES}
+    whole = Exported(run, network, bits)
+    engines = {name: open_engine(name, whole) for name in ENGINES}
     found = verify.compare(network, payloads, engines, progress=progress)
     if not found.agreed:
         raise UserError(found.disagreement)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dsr_deploy import lava_engine, provenance
+from dsr_deploy.engines import ENGINES, Engine, Exported, Payloads, open_engine
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run_directory import RunDirectory
 
-Payloads = NDArray[np.int8]
-Engine = Callable[[IntegerNetwork, Payloads], Run]
-
-ENGINES: Final = ("torch", "event", "reference", "onnx", "lava")
 BASELINE: Final = "reference"
 SAMPLES = 20
 """How many are compared unless told otherwise, or all if there are fewer."""
@@ -99,21 +94,22 @@ def verify(
     data_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Compare ``engines`` on samples of the test set, with the network that was exported.
+    """Compare ``engines`` on samples of the test set, each on the file that was exported for it.
 
     Parameters
     ----------
-    engines : None for all that can run here, Lava if it takes no more than two minutes; a single
-        one is compared with the reference
+    engines : None for all whose files are there and that can run here, Lava if it takes no more
+        than two minutes; a single one is compared with the reference
     samples : None for 20, or all if there are fewer
     data_dir : where the data lie now, if they were moved
 
     Raises
     ------
     UserError
-        If nothing was exported, an engine is unknown or not to be had, or the data do not fit.
+        If nothing was exported, a file is damaged or of another network, an engine is unknown or
+        not to be had, or the data do not fit.
     """
-    from dsr_deploy.simulate import load_exported, test_payloads
+    from dsr_deploy.simulate import exported, test_payloads
 
     for name in engines or ():
         if name not in ENGINES:
@@ -121,31 +117,35 @@ def verify(
     if engines is not None and set(engines) == {BASELINE}:
         raise UserError(f"engine '{BASELINE}' alone; name one to compare with it")
     said = progress or Silent()
-    network = load_exported(run)
+    whole = exported(run)
     provenance.tell(run, "export/loihi", said)
-    left_out = {} if engines is not None else _not_by_default(run, network, samples or SAMPLES)
+    left_out = {} if engines is not None else _not_by_default(whole, samples or SAMPLES)
     names = engines or [name for name in ENGINES if name not in left_out]
     if len(set(names)) == 1:
         names = (BASELINE, *names)
-    payloads = test_payloads(run, network, samples, said, data_dir)
-    made = {name: engine(name, run) for name in names}
-    return replace(compare(network, payloads, made, progress=said), left_out=left_out)
+    opened = {name: open_engine(name, whole) for name in names}
+    payloads = test_payloads(run, whole.network, samples, said, data_dir)
+    return replace(compare(whole.network, payloads, opened, progress=said), left_out=left_out)
 
 
-def _not_by_default(run: RunDirectory, network: IntegerNetwork, samples: int) -> dict[str, str]:
-    """Return the engines that cannot run here or take too long, each with what to do about it."""
+def _not_by_default(exported: Exported, samples: int) -> dict[str, str]:
+    """Return the engines whose file is not there, that cannot run here or that take too long.
+
+    Each with what to do about it.
+    """
+    found = {name: missing for name in ENGINES if (missing := exported.missing(name))}
     if lava_engine.find_python310() is None:
-        return {
+        return found | {
             "lava": "no Python 3.10 with lava-nc and dsr-deploy found; run `make lava` in the "
             f"project's folder, or set {lava_engine.PYTHON_VARIABLE} to such an interpreter"
         }
-    seconds = lava_engine.estimate_seconds(network, samples)
+    seconds = lava_engine.estimate_seconds(exported.network, samples)
     if seconds > LAVA_SECONDS:
-        return {
-            "lava": f"it would take about {seconds / 60:,.0f} minutes; "
-            f"`{run.command('verify --engines reference,lava --samples 1')}` runs it"
+        line = exported.run.command("verify --engines reference,lava --samples 1")
+        return found | {
+            "lava": f"it would take about {seconds / 60:,.0f} minutes; `{line}` runs it"
         }
-    return {}
+    return found
 
 
 def compare(
@@ -159,6 +159,7 @@ def compare(
 
     Parameters
     ----------
+    network : names the populations, of which every engine records the spikes
     engines : by name; the baseline is the reference if it is among them, else the first
     """
     said = progress or Silent()
@@ -180,12 +181,12 @@ def compare(
     with said.task("verifying", len(starts) * len(names)) as task:
         for start in starts:
             batch = payloads[start : start + size]
-            expected = _run(baseline, engines[baseline], network, batch)
+            expected = _run(baseline, engines[baseline], batch)
             task.advance(text=baseline)
             for name, train in (expected.spikes or {}).items():
                 spikes[name] += int(train.sum())
             for name in others:
-                found = _run(name, engines[name], network, batch)
+                found = _run(name, engines[name], batch)
                 task.advance(text=name)
                 where = _compare(name, baseline, found, expected, layers, start, differing[name])
                 scores_differ[name] += int((found.scores != expected.scores).any(axis=1).sum())
@@ -193,36 +194,9 @@ def compare(
     return Verification(len(payloads), baseline, spikes, differing, scores_differ, first)
 
 
-def engine(name: str, run: RunDirectory) -> Engine:
-    """Return an engine by its name, for the network that ``run`` exported; each records all spikes.
-
-    Raises
-    ------
-    UserError
-        If it cannot run here.
-    """
-    if name == "torch":
-        from dsr_deploy.torch_engine import TorchEngine
-
-        return lambda network, payloads: TorchEngine(network).run(payloads, record=True)
-    if name == "event":
-        from dsr_deploy.hardware.simulator import Simulator
-
-        return lambda network, payloads: Simulator(network).run(payloads, record=True).run
-    if name == "onnx":
-        from dsr_deploy import onnx_engine
-
-        return lambda network, payloads: onnx_engine.run(network, payloads, record=True)
-    if name == "lava":
-        lava_engine.require_python310()
-        folder = run.export("loihi")
-        return lambda network, payloads: lava_engine.run_files(folder, network, payloads)
-    return lambda network, payloads: reference.run(network, payloads, record=True)
-
-
-def _run(name: str, run: Engine, network: IntegerNetwork, payloads: Payloads) -> Run:
+def _run(name: str, engine: Engine, payloads: Payloads) -> Run:
     try:
-        return run(network, payloads)
+        return engine(payloads)
     except NetworkError as error:
         raise UserError(f"engine '{name}': {error}") from None
 

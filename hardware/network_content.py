@@ -139,6 +139,16 @@ def weight_widths(network: IntegerNetwork) -> tuple[int, ...]:
     return tuple(sorted({connection.weight_bits for connection in network.connections}))
 
 
+def widths_text(network: IntegerNetwork) -> str:
+    """Return the widths for people, and for the metadata of an export: ``4`` or ``4, 8``."""
+    return ", ".join(map(str, weight_widths(network)))
+
+
+def difference(found: str, expected: str) -> str:
+    """Say how a network of other :func:`identity` differs, by the widths of both, as text."""
+    return f"weights of {found} bits, not {expected}" if found != expected else "other numbers"
+
+
 def network_of(graph: JsonObject, tensors: Tensors) -> IntegerNetwork:
     """Build the network of the JSON's remaining fields; every tensor must be used."""
     left = dict(tensors)

@@ -8,15 +8,17 @@ number that is changed consistently is found too.
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nir
 import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.export.nir import FORMAT, to_nir
+from dsr_deploy.hardware.json_text import printable
 from dsr_deploy.hardware.network import (
     Connection,
     Input,
@@ -24,6 +26,13 @@ from dsr_deploy.hardware.network import (
     NetworkError,
     Pair,
     Population,
+)
+from dsr_deploy.hardware.network_file import MAX_FILE
+from dsr_deploy.hardware.regular_file import read_regular
+
+_DAMAGED: Final = (
+    *(OSError, RuntimeError, MemoryError),  # of HDF5
+    *(LookupError, ValueError, TypeError, AttributeError, AssertionError),  # of nir
 )
 
 
@@ -36,14 +45,27 @@ def read_nir(path: Path) -> IntegerNetwork:
         If the file cannot be read, was not written by dsr-deploy, or was changed since.
     """
     try:
+        data = read_regular(path, MAX_FILE)
+    except OSError as error:
+        raise NetworkError(f"{path}: cannot be read ({error.strerror})") from None
+    return from_bytes(data, str(path))
+
+
+def from_bytes(data: bytes, where: str) -> IntegerNetwork:
+    """Read the integer network from the bytes of a NIR file; ``where`` names it in errors.
+
+    Raises
+    ------
+    NetworkError
+        If they are no NIR file, were not written by dsr-deploy, or were changed since.
+    """
+    try:
         # nir 1.0.8 checks types as if every kernel were square; from_nir checks them itself
-        graph = nir.read(path, type_check=False)
-    except FileNotFoundError:
-        raise NetworkError(f"{path}: there is no such file") from None
-    except (OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise NetworkError(f"{path}: not a NIR file ({reason}); export it again") from None
-    return from_nir(graph, where=str(path))
+        graph = nir.read(io.BytesIO(data), type_check=False)
+    except _DAMAGED as error:
+        reason = printable(str(error).partition("\n")[0])
+        raise NetworkError(f"{where}: not a NIR file ({reason}); export it again") from None
+    return from_nir(graph, where=where)
 
 
 def from_nir(graph: nir.NIRGraph, *, where: str = "NIR graph") -> IntegerNetwork:

@@ -19,7 +19,6 @@ AVX-512 but without VNNI; of two unsigned bytes it is exact everywhere and the f
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +27,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from dsr_deploy import __version__
+from dsr_deploy.export import onnx_about
 from dsr_deploy.export.onnx_parts import Constants, Part, value_info, zero_state
 from dsr_deploy.files import write_bytes
 from dsr_deploy.hardware.encoding import PIXELS, payload_table
@@ -41,7 +41,7 @@ from dsr_deploy.hardware.network import (
 )
 
 OPSET: Final = 21
-"""The first opset with 4-bit integers; onnxruntime casts them from its version 1.23 on."""
+"""The first opset with 4-bit integers."""
 
 _IR_VERSION: Final = 10
 _PAYLOAD_ZERO: Final = 128
@@ -60,12 +60,14 @@ def write_onnx(network: IntegerNetwork, path: Path) -> None:
 
 
 def to_onnx(network: IntegerNetwork) -> onnx.ModelProto:
-    """Return ``network`` as an ONNX model that onnxruntime 1.23 or newer runs.
+    """Return ``network`` as an ONNX model.
+
+    onnxruntime runs it from version 1.23 on, or 1.18 where no weight has 4 bits or fewer.
 
     Input ``image``: uint8 (N, C, H, W), or (N, T, C, H, W) if the network's input is framed.
     Outputs: ``scores``, int64 (N, classes), and ``spike_counts``, int64 (N, populations), the
-    spikes of each population over all timesteps. The model's metadata names the network, its
-    timesteps, populations, classes and readout.
+    spikes of each population over all timesteps. What the pixels are and which network it is
+    stands in the model's texts and metadata, :mod:`dsr_deploy.export.onnx_about`.
 
     Value names: the initial, running and final values of a population ``p`` are ``p.zero``,
     ``p.v``, ``p.u``, ``p.spike`` (uint8) and ``p.v_next``.
@@ -77,10 +79,12 @@ def to_onnx(network: IntegerNetwork) -> onnx.ModelProto:
         _membrane(before, body, network, population, payload)
     _read_out(body, network.output)
     _scan(before, body, network, payload)
+    image = value_info("image", TensorProto.UINT8, _input_shape(network))
+    image.doc_string = onnx_about.image_text(network)
     graph = helper.make_graph(
         constants.unpacking + before.nodes,
         "network",
-        [value_info("image", TensorProto.UINT8, _input_shape(network))],
+        [image],
         [
             value_info("scores", TensorProto.INT64, ("N", network.output.shape[0])),
             value_info("spike_counts", TensorProto.INT64, ("N", len(network.populations))),
@@ -91,19 +95,11 @@ def to_onnx(network: IntegerNetwork) -> onnx.ModelProto:
         graph,
         producer_name="dsr-deploy",
         producer_version=__version__,
+        doc_string=onnx_about.model_text(network),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=_IR_VERSION,
     )
-    helper.set_model_props(
-        model,
-        {
-            "name": network.name,
-            "timesteps": str(network.timesteps),
-            "populations": json.dumps([p.name for p in network.populations]),
-            "classes": json.dumps(list(network.classes)),
-            "readout": json.dumps(list(network.readout)),
-        },
-    )
+    helper.set_model_props(model, onnx_about.metadata(network))
     return model
 
 

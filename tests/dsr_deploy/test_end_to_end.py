@@ -42,8 +42,10 @@ def run_all(training: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str
         ["train", *training],
         ["quantize", "--bits", "4", "--epochs", "1"],
         ["export"],
+        ["export", "--target", "onnx"],
+        ["export", "--target", "nir"],
         ["simulate"],
-        ["verify", "--samples", "3", "--engines", "torch,event,reference,onnx"],
+        ["verify", "--samples", "3", "--engines", "torch,event,reference,onnx,nir"],
         ["report"],
     ):
         assert cli.run(line) == 0, capsys.readouterr().err

@@ -16,6 +16,7 @@ from networks import integer_networks, payloads_for
 from numpy.typing import NDArray
 
 from dsr_deploy import lava_engine, onnx_engine
+from dsr_deploy.engines import Engine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, reference
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
@@ -24,7 +25,7 @@ from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.models import dynamics
 from dsr_deploy.quantized_network import QuantizedNetwork
 from dsr_deploy.torch_engine import TorchEngine
-from dsr_deploy.verify import Engine, compare
+from dsr_deploy.verify import compare
 
 Payloads = NDArray[np.int8]
 
@@ -42,22 +43,20 @@ def fuzz(examples: int, *, lava: bool) -> settings:
     )
 
 
-def engines(*, lava: bool = False) -> dict[str, Engine]:
+def engines(network: IntegerNetwork, *, lava: bool = False) -> dict[str, Engine]:
     """Return all engines by name, and the pipelined reference as one more."""
     found: dict[str, Engine] = {
-        "reference": lambda network, payloads: reference.run(network, payloads, record=True),
-        "torch": lambda network, payloads: TorchEngine(network).run(payloads, record=True),
-        "event": lambda network, payloads: Simulator(network).run(payloads, record=True).run,
-        "onnx": lambda network, payloads: onnx_engine.run(network, payloads, record=True),
-        "scheduled": lambda network, payloads: run_scheduled(
-            schedule(network), payloads, record=True
-        ),
+        "reference": lambda payloads: reference.run(network, payloads, record=True),
+        "torch": lambda payloads: TorchEngine(network).run(payloads, record=True),
+        "event": lambda payloads: Simulator(network).run(payloads, record=True).run,
+        "onnx": lambda payloads: onnx_engine.run(network, payloads, record=True),
+        "scheduled": lambda payloads: run_scheduled(schedule(network), payloads, record=True),
     }
-    return found | ({"lava": lava_engine.run_lava} if lava else {})
+    return found | ({"lava": lambda p: lava_engine.run_lava(network, p)} if lava else {})
 
 
 def assert_agreement(network: IntegerNetwork, payloads: Payloads, *, lava: bool = False) -> None:
-    found = compare(network, payloads, engines(lava=lava))
+    found = compare(network, payloads, engines(network, lava=lava))
     assert found.agreed, str(found.difference)
 
 
@@ -73,9 +72,9 @@ def assert_agreement_or_refusal(
     if proof is None:
         assert_agreement(network, payloads, lava=lava)
         return "proven"
-    watching = engines(lava=lava)
-    assert refusal(watching.pop("onnx"), network, payloads) == proof
-    if lava and "Lava holds up to" in (refusal(watching["lava"], network, payloads) or ""):
+    watching = engines(network, lava=lava)
+    assert refusal(watching.pop("onnx"), payloads) == proof
+    if lava and "Lava holds up to" in (refusal(watching["lava"], payloads) or ""):
         del watching["lava"]
     expected = refusal(reference.run, network, payloads)
     if expected is None:
@@ -83,7 +82,7 @@ def assert_agreement_or_refusal(
         assert found.agreed, str(found.difference)
         return "unproven"
     for name, run in watching.items():
-        message = refusal(run, network, payloads)
+        message = refusal(run, payloads)
         assert message is not None, f"{name} does not refuse: {expected}"
         assert "leaves the 24-bit register" in message
     return "refused"

@@ -245,7 +245,7 @@ def refusal(read: Callable[..., IntegerNetwork], *arguments: Any) -> str:
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "network.nir"
-    assert refusal(read_nir, path) == f"{path}: there is no such file"
+    assert refusal(read_nir, path) == f"{path}: cannot be read (No such file or directory)"
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:

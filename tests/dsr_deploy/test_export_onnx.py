@@ -32,6 +32,7 @@ from dsr_deploy.hardware.network import (
     NetworkError,
     Population,
 )
+from dsr_deploy.hardware.network_content import identity
 
 
 def population(name: str, shape: tuple[int, int, int], **changes: Any) -> Population:
@@ -255,18 +256,63 @@ def test_the_checker_finds_nothing_and_no_value_is_a_float(network: IntegerNetwo
     }
 
 
-def test_metadata_name_the_network() -> None:
-    model = to_onnx(digits("small digits"))
+@pytest.mark.parametrize(("bits", "runtime"), [(8, "1.18"), (4, "1.23")])
+def test_metadata_say_which_network_it_is_and_what_it_needs(bits: int, runtime: str) -> None:
+    network = digits("small digits", bits=bits)
+    model = to_onnx(network)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata == {
+        "network": identity(network),
         "name": "small digits",
         "timesteps": "4",
         "populations": '["a", "b", "out"]',
         "classes": '["one", "two", "three"]',
         "readout": "[4, 3, 2, 1]",
+        "weight_bits": str(bits),
+        "pixels": "0 to 255",
+        "encoding": "clip(round((pixel * pixel_scale - mean) / (std * step)), low, high)",
+        "input": '{"shape": [2, 6, 6], "mean": [0.4, 0.5], "std": [0.2, 0.3], "pixel_scale": '
+        '0.00392156862745098, "step": 0.05, "low": -127, "high": 127, "framed": false}',
+        "onnxruntime": f"{runtime} or newer",
     }
     assert json.loads(metadata["populations"]) == ["a", "b", "out"]
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 21)]
+
+
+def test_the_file_says_which_pixels_it_takes() -> None:
+    network = sample_run.network()
+    model = to_onnx(network)
+    (image,) = model.graph.input
+    assert image.doc_string == (
+        "uint8 (N, 1, 8, 8), pixels from 0 to 16, shown at every timestep; the graph encodes them "
+        "itself. Pixels of another range give wrong classes and no error."
+    )
+    assert model.doc_string == (
+        "Integer network 'digits-sample' of 3 timesteps, weights of 4 bits; needs onnxruntime 1.23 "
+        f"or newer.\nimage: {image.doc_string}\n"
+        "scores: int64 (N, classes); the class is that of the largest, the first among equals.\n"
+        "spike_counts: int64 (N, populations), the spikes of each over all timesteps."
+    )
+    (frames,) = to_onnx(digits(framed=True)).graph.input
+    assert frames.doc_string.startswith(
+        "uint8 (N, T, 2, 6, 6), pixels from 0 to 255, one frame for each timestep; "
+    )
+
+
+@pytest.mark.parametrize(
+    ("bits", "found", "least"), [(4, "1.22.1", "1.23"), (8, "1.17.3", "1.18"), (2, "1.9.0", "1.23")]
+)
+def test_an_onnxruntime_that_is_too_old_is_named(
+    monkeypatch: pytest.MonkeyPatch, bits: int, found: str, least: str
+) -> None:
+    monkeypatch.setattr(onnxruntime, "__version__", found)
+    network = digits(bits=bits)
+    with pytest.raises(NetworkError) as caught:
+        onnx_engine.run(network, payloads(network, 1))
+    assert str(caught.value) == (
+        f"onnx: onnxruntime {found}; a graph with weights of {bits} bits needs {least} or newer: "
+        f"`pip install 'onnxruntime>={least}'`"
+    )
 
 
 def test_four_bit_weights_take_half_a_byte() -> None:
@@ -332,17 +378,77 @@ def test_a_graph_that_does_not_hold_together_is_refused(tmp_path: Path) -> None:
 
 def test_a_graph_of_someone_else_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "network.onnx"
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])), file)
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], []))
+    onnx.save(model, file)
+    assert refusal(digits(), file) == (
+        f"{file}: not the ONNX graph of this network (it does not say of which network it is); "
+        "export it again"
+    )
+    onnx.helper.set_model_props(model, {"network": identity(digits())})
+    onnx.save(model, file)
     assert refusal(digits(), file) == (
         f"{file}: not the ONNX graph of this network (it was not written by dsr-deploy); "
         "export it again"
     )
 
 
+@pytest.mark.parametrize(
+    ("other", "apart"),
+    [(digits(bits=2), "weights of 2 bits, not 8"), (digits("another name"), "other numbers")],
+)
+def test_the_graph_of_another_network_is_refused(
+    tmp_path: Path, other: IntegerNetwork, apart: str
+) -> None:
+    file = tmp_path / "network.onnx"
+    write_onnx(other, file)
+    assert refusal(digits(), file) == (
+        f"{file}: not the ONNX graph of this network ({apart}); export it again"
+    )
+
+
+def test_a_graph_with_fewer_timesteps_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    short = replace(digits(), timesteps=3, readout=(4, 3, 2))
+    onnx.save(noting(to_onnx(short), digits()), file)
+    assert refusal(digits(), file) == (
+        f"{file}: not the ONNX graph of this network (its outputs have other shapes); "
+        "export it again"
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_in_one_line_or_runs(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    whole = to_onnx(digits(bits=4)).SerializeToString()
+    damaged = bytearray(whole)
+    for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=2)):
+        damaged[place] ^= 1 << data.draw(st.integers(0, 7))
+    file = tmp_path_factory.getbasetemp() / "damaged.onnx"
+    file.write_bytes(damaged[: data.draw(st.sampled_from([len(whole), len(whole) // 2]))])
+    message = ""
+    try:
+        onnx_engine.run(digits(bits=4), payloads(digits(), 1), record=True, file=file)
+    except NetworkError as error:
+        message = str(error)
+    assert message.isprintable()
+    assert message.startswith(f"{file}: not " if message else "")
+
+
+def noting(model: onnx.ModelProto, network: IntegerNetwork) -> onnx.ModelProto:
+    """Let ``model`` say that it is of ``network``."""
+    for entry in model.metadata_props:
+        if entry.key == "network":
+            entry.value = identity(network)
+    return model
+
+
 def test_a_graph_that_encodes_otherwise_is_refused(tmp_path: Path) -> None:
     network = digits()
     file = tmp_path / "network.onnx"
-    write_onnx(replace(network, input=replace(network.input, step=0.06)), file)
+    other = to_onnx(replace(network, input=replace(network.input, step=0.06)))
+    onnx.save(noting(other, network), file)
     assert refusal(network, file) == (
         f"{file}: not the ONNX graph of this network (it encodes pixels otherwise); export it again"
     )
@@ -363,6 +469,6 @@ def test_a_graph_with_other_populations_is_refused(tmp_path: Path) -> None:
             for c in network.connections
         ),
     )
-    write_onnx(other, file)
+    onnx.save(noting(to_onnx(other), network), file)
     message = refusal(network, file)
     assert message.startswith(f"{file}: not the ONNX graph of this network ([ONNXRuntimeError] :")

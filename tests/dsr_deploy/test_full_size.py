@@ -60,9 +60,9 @@ def test_resnet18_at_full_width_gives_the_same_spikes_in_torch_event_and_onnx() 
         frozen,
         payloads,
         {
-            "torch": lambda n, sent: TorchEngine(n).run(sent, record=True),
-            "event": lambda n, sent: Simulator(n).run(sent, record=True).run,
-            "onnx": lambda n, sent: onnx_engine.run(n, sent, record=True),
+            "torch": lambda sent: TorchEngine(frozen).run(sent, record=True),
+            "event": lambda sent: Simulator(frozen).run(sent, record=True).run,
+            "onnx": lambda sent: onnx_engine.run(frozen, sent, record=True),
         },
     )
     assert found.agreed, str(found.difference)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +14,48 @@ import sample_run
 
 from dsr_deploy import cli, lava_engine, verify
 from dsr_deploy.errors import UserError
+from dsr_deploy.export import export
+from dsr_deploy.export.onnx import to_onnx
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.hardware.network_content import identity
 from dsr_deploy.hardware.run import Run
+from dsr_deploy.hardware.schedule import schedule
 from dsr_deploy.progress import Silent
 from dsr_deploy.run_directory import RunDirectory
+
+needs_lava = pytest.mark.skipif(
+    lava_engine.find_python310() is None, reason="no Python 3.10 with lava-nc"
+)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    return sample_run.write(tmp_path / "run")
+    """Return a run that was exported to everything."""
+    made = sample_run.write(tmp_path / "run")
+    export(made, "onnx")
+    export(made, "nir")
+    return made
 
 
-def in_the_reference(network: IntegerNetwork, payloads: np.ndarray) -> Run:
-    return reference.run(network, payloads, record=True)
+@pytest.fixture
+def no_lava(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lava_engine, "find_python310", lambda: None)
 
 
-def with_other_spikes(network: IntegerNetwork, payloads: np.ndarray) -> Run:
+@pytest.fixture
+def bare(tmp_path: Path) -> RunDirectory:
+    """Return a run that was exported for Loihi alone."""
+    return sample_run.write(tmp_path / "bare")
+
+
+def in_the_reference(payloads: np.ndarray) -> Run:
+    return reference.run(sample_run.network(), payloads, record=True)
+
+
+def with_other_spikes(payloads: np.ndarray) -> Run:
     """Flip a spike of the last layer in the first batch, and two of the first in the second."""
-    found = in_the_reference(network, payloads)
+    found = in_the_reference(payloads)
     assert found.spikes is not None
     if len(payloads) == verify.BATCH:
         found.spikes["output"][3, 0, 5, 0, 0] ^= True
@@ -50,7 +75,7 @@ def test_without_lava_the_others_are_compared_and_one_line_says_how_to_get_it(
         "in the project's folder, or set DSR_DEPLOY_LAVA_PYTHON to such an interpreter\n"
     )
     found = verify.verify(run, samples=3)
-    assert list(found.differing) == ["torch", "event", "onnx"]
+    assert list(found.differing) == ["torch", "event", "onnx", "nir"]
     assert list(found.left_out) == ["lava"]
 
 
@@ -81,22 +106,142 @@ def test_lava_is_left_out_where_it_would_take_long(
     }
 
 
-@pytest.mark.skipif(lava_engine.find_python310() is None, reason="no Python 3.10 with lava-nc")
+@needs_lava
 def test_lava_is_among_the_engines_where_it_can_run(
     run: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["verify", "--run", str(run.path), "--samples", "4", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     nothing = {"conv": 0, "output": 0}
-    assert found["differing"] == dict.fromkeys(("torch", "event", "onnx", "lava"), nothing)
+    assert found["differing"] == dict.fromkeys(("torch", "event", "onnx", "nir", "lava"), nothing)
     assert found["left_out"] == {}
-    expected = in_the_reference(sample_run.network(), sample_run.payloads()[[0, 90, 180, 270]])
+    expected = in_the_reference(sample_run.payloads()[[0, 90, 180, 270]])
     assert expected.spikes is not None
     assert found["spikes"] == {name: int(s.sum()) for name, s in expected.spikes.items()}
     assert cli.run(["simulate", "--run", str(run.path), "--engine", "lava"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("Simulated 20 test samples on integers alone, 3 timesteps each; Lava's")
     assert json.loads((run.reports / "simulate.json").read_text())["engine"] == "lava"
+
+
+FILES = {
+    "torch": "quantized-4/network.safetensors",
+    "event": "export/loihi/network.safetensors",
+    "reference": "export/loihi/network.safetensors",
+    "onnx": "export/onnx/network.onnx",
+    "nir": "export/nir/network.nir",
+    "lava": "export/loihi/lava.json",
+}
+
+
+def refused(run: RunDirectory, *names: str) -> str:
+    with pytest.raises(UserError) as caught:
+        verify.verify(run, names or None, 2)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["onnx", "nir"])
+@pytest.mark.usefixtures("no_lava")
+def test_an_engine_without_its_file_is_left_out_unless_it_is_asked_for(
+    bare: RunDirectory, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = (
+        f"{bare.path}/{FILES[name]}: not there; run `dsr-deploy export --target {name} --bits 4 "
+        f"--run {bare.path}`"
+    )
+    assert cli.run(["verify", "--run", str(bare.path), "--samples", "2"]) == 0
+    assert f"\n{name} was left out: {line}\n" in capsys.readouterr().out
+    assert refused(bare, name) == line
+
+
+@pytest.mark.usefixtures("no_lava")
+def test_without_the_quantized_network_torch_is_left_out(run: RunDirectory) -> None:
+    path = run.path / FILES["torch"]
+    path.unlink()
+    line = f"{path}: not there; run `dsr-deploy quantize --bits 4 --run {run.path}`"
+    assert verify.verify(run, samples=2).left_out["torch"] == line
+    assert refused(run, "torch", "event") == line
+
+
+@pytest.mark.parametrize("name", ["torch", "event", "onnx", "nir"])
+@pytest.mark.usefixtures("no_lava")
+@pytest.mark.parametrize("damage", ["garbage", "cut off", "emptied"])
+def test_every_engine_opens_its_own_file_and_a_damaged_one_is_named(
+    run: RunDirectory, name: str, damage: str
+) -> None:
+    path = run.path / FILES[name]
+    whole = path.read_bytes()
+    path.write_bytes({"garbage": b"garbage", "cut off": whole[:-999], "emptied": b""}[damage])
+    asked = refused(run, "reference", name)
+    assert asked.startswith(f"{path}: ")
+    if name != "event":
+        assert "; run `dsr-deploy " in asked
+    assert refused(run) == asked  # also where it is not asked for
+
+
+@needs_lava
+def test_processes_of_another_network_are_refused_before_lava_starts(run: RunDirectory) -> None:
+    path = run.path / FILES["lava"]
+    path.write_text(path.read_text().replace('"network": "', '"network": "0')[:-2])
+    assert refused(run, "lava").startswith(f"{path}: ")
+    other = lava_engine.to_files(schedule(sample_run.network(1)))["lava.json"]
+    path.write_bytes(other)
+    assert refused(run, "event", "lava") == (
+        f"{path}: it describes another network than the one beside it; run `dsr-deploy export "
+        f"--target loihi --bits 4 --run {run.path}`"
+    )
+
+
+def exported_elsewhere(folder: Path, made: IntegerNetwork) -> RunDirectory:
+    """Return another run, whose network is ``made``, exported to everything."""
+    run = sample_run.write(folder, made)
+    export(run, "onnx")
+    export(run, "nir")
+    return run
+
+
+def narrower() -> IntegerNetwork:
+    """Return the network with weights of 2 bits."""
+    network = sample_run.network()
+    return replace(
+        network,
+        connections=tuple(
+            replace(c, weight=np.clip(c.weight, -1, 1), weight_bits=2) for c in network.connections
+        ),
+    )
+
+
+@pytest.mark.usefixtures("no_lava")
+@pytest.mark.parametrize("name", ["torch", "onnx", "nir"])
+@pytest.mark.parametrize(
+    ("made", "apart"),
+    [(sample_run.network(1), "other numbers"), (narrower(), "weights of 2 bits, not 4")],
+)
+def test_a_file_of_another_network_or_width_is_named(
+    run: RunDirectory, tmp_path: Path, name: str, made: IntegerNetwork, apart: str
+) -> None:
+    other = exported_elsewhere(tmp_path / "other", made)
+    path = run.path / FILES[name]
+    shutil.copy(other.path / FILES[name], path)
+    target = {"torch": "loihi"}.get(name, name)
+    what = f"not the network of {run.path}/export/loihi/network.safetensors ({apart})"
+    if name == "onnx":
+        what = f"not the ONNX graph of this network ({apart})"
+    line = f"{path}: {what}; run `dsr-deploy export --target {target} --bits 4 --run {run.path}`"
+    assert refused(run, "event", name) == line
+    assert refused(run) == line
+
+
+def test_every_engine_runs_its_file(run: RunDirectory) -> None:
+    """What tells the files apart is taken off: the spikes still do."""
+    other = to_onnx(sample_run.network(1))
+    noted = {entry.key: entry for entry in other.metadata_props}
+    noted["network"].value = identity(sample_run.network())
+    (run.path / FILES["onnx"]).write_bytes(other.SerializeToString())
+    found = verify.verify(run, ("event", "onnx"), 3)
+    assert not found.agreed
+    assert found.differing["onnx"]["conv"] > 0
 
 
 def test_a_single_engine_is_compared_with_the_reference(run: RunDirectory) -> None:
@@ -133,7 +278,7 @@ def test_differences_are_counted_by_engine_and_layer_and_the_first_is_named() ->
         "other": {"conv": 2, "output": 1},
     }
     assert not found.agreed
-    train = in_the_reference(network, payloads).spikes
+    train = in_the_reference(payloads).spikes
     assert train is not None
     before = int(train["output"][3, 0, 5, 0, 0])
     assert found.disagreement == (
@@ -172,7 +317,7 @@ def test_a_difference_is_an_error_below_the_table(
     run: RunDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines = {"reference": in_the_reference, "event": with_other_spikes}
-    monkeypatch.setattr(verify, "engine", lambda name, run: engines[name])
+    monkeypatch.setattr(verify, "open_engine", lambda name, exported: engines[name])
     line = ["verify", "--run", str(run.path), "--samples", "3", "--engines", "reference,event"]
     assert cli.run(line) == 1
     said = capsys.readouterr()
