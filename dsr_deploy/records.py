@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import (
     Any,
     Final,
@@ -41,7 +41,9 @@ POSITIVE: Final = ("available", "bits", "epochs", "samples", "timesteps")
 """Numbers of which 0 means nothing."""
 
 
-def read(kind: type[Record], value: object, where: str) -> Record:
+def read(
+    kind: type[Record], value: object, where: str, again: str = "run its stage again"
+) -> Record:
     """Return the dataclass ``kind`` that :func:`dataclasses.asdict` made ``value`` of.
 
     Entries that the class does not know are passed over.
@@ -49,13 +51,14 @@ def read(kind: type[Record], value: object, where: str) -> Record:
     Parameters
     ----------
     where : the file, for errors
+    again : the way out of them
 
     Raises
     ------
     UserError
         If a field is missing, of another type, or a number that its name rules out.
     """
-    made: Record = _object(kind, value, _Place(where))
+    made: Record = _object(kind, value, _Place(where, again))
     return made
 
 
@@ -64,16 +67,17 @@ class _Place:
     """Where in which file a value stands, and what it is called."""
 
     file: str
+    again: str
     path: str = ""
     name: str = ""
 
     def field(self, name: str) -> _Place:
         """Return the place of an object's field."""
-        return _Place(self.file, f"{self.path}.{name}" if self.path else name, name)
+        return replace(self, path=f"{self.path}.{name}" if self.path else name, name=name)
 
     def item(self, key: object) -> _Place:
         """Return the place of an item of a list or table."""
-        return _Place(self.file, f"{self.path}[{key}]", self.name)
+        return replace(self, path=f"{self.path}[{key}]")
 
     def refuse(self, value: object, wanted: str) -> NoReturn:
         """Raise UserError for a value that is not what is wanted."""
@@ -85,7 +89,7 @@ class _Place:
 
     def fail(self, reason: str) -> NoReturn:
         """Raise UserError for this reason."""
-        raise UserError(f"{self.file}: {reason}; run its stage again")
+        raise UserError(f"{self.file}: {reason}; {self.again}")
 
 
 def _object(kind: Any, value: object, place: _Place) -> Any:

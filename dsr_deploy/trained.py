@@ -11,12 +11,12 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 
-from dsr_deploy import checkpoint, config, data, files
+from dsr_deploy import checkpoint, config, data, files, records
 from dsr_deploy.config import Config
 from dsr_deploy.data import Dataset
 from dsr_deploy.errors import UserError
@@ -52,6 +52,33 @@ class Description:
     samples: tuple[int, int]
     labels: str
     contents: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Samples for training and for testing."""
+
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
+class _Digests:
+    """What tells samples for training and for testing from others."""
+
+    train: str = ""
+    test: str = ""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The entries of config.json beside the configuration, which has a reader of its own."""
+
+    input: Input
+    classes: tuple[str, ...]
+    samples: _Counts
+    labels: str
+    contents: _Digests = _Digests()
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,22 +231,17 @@ def describe(run: RunDirectory) -> Description:
         If it is missing or damaged.
     """
     settings = config.read(run.config)
-    stored = files.read_json(run.config)
-    try:
-        about_input: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in stored["input"].items()
-        }
-        input, classes = Input(**about_input), tuple(stored["classes"])
-        samples = (int(stored["samples"]["train"]), int(stored["samples"]["test"]))
-        labels = str(stored["labels"])
-        contents = stored.get("contents", {"train": "", "test": ""})
-        digests = (str(contents["train"]), str(contents["test"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{run.config}: not what a training wrote of its data ({error!r}); train again, in "
-            "another directory"
-        ) from None
-    return Description(settings, input, classes, samples, labels, digests)
+    again = "train again, in another directory"
+    stored = records.read(_Stored, files.read_json(run.config), str(run.config), again)
+    samples, contents = stored.samples, stored.contents
+    return Description(
+        config=settings,
+        input=stored.input,
+        classes=stored.classes,
+        samples=(samples.train, samples.test),
+        labels=stored.labels,
+        contents=(contents.train, contents.test),
+    )
 
 
 def load_trained(run: RunDirectory) -> Trained:
