@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from dsr_deploy import config, files, provenance, tables
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
+from dsr_deploy.plots import draw, own_style
 from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.sparsity import draw
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -80,22 +80,23 @@ def _training(run: RunDirectory) -> dict[str, Any] | None:
 
 def _curves(epochs: list[dict[str, Any]]) -> Figure:
     """Draw accuracies and the firing rate, epoch by epoch."""
-    figure = Figure(figsize=(7, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    places = [epoch["epoch"] for epoch in epochs]
-    for name, label, colour in (
-        ("train_accuracy", "training accuracy", "#88ccee"),
-        ("validation_accuracy", "validation accuracy", "#4477aa"),
-        ("firing_rate", "firing rate", "#cc6677"),
-    ):
-        if name == "validation_accuracy" and epochs[0].get(name) is None:
-            continue  # no samples were held out
-        values = [epoch[name] for epoch in epochs]
-        axes.plot(places, values, marker=".", label=label, color=colour)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set(xlabel="epoch", ylim=(0, 1.02))
-    axes.legend()
+    with own_style():
+        figure = Figure(figsize=(7, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        places = [epoch["epoch"] for epoch in epochs]
+        for name, label, colour in (
+            ("train_accuracy", "training accuracy", "#88ccee"),
+            ("validation_accuracy", "validation accuracy", "#4477aa"),
+            ("firing_rate", "firing rate", "#cc6677"),
+        ):
+            if name == "validation_accuracy" and epochs[0].get(name) is None:
+                continue  # no samples were held out
+            values = [epoch[name] for epoch in epochs]
+            axes.plot(places, values, marker=".", label=label, color=colour)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set(xlabel="epoch", ylim=(0, 1.02))
+        axes.legend()
     return figure
 
 

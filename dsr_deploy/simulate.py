@@ -416,11 +416,13 @@ def _range(name: str, seen: PopulationCounts, proven: MembraneRange) -> LayerRan
 
 def _write(run: RunDirectory, report: SimulationReport, lines: list[EnergyLine]) -> None:
     """Write every report of a run; simulate.json last, as the sign that they are complete."""
+    from dsr_deploy import plots  # matplotlib takes a second to import
+
     folder = run.reports
     title = f"{report.network}, T = {report.timesteps}, {report.bits}-bit weights"
     figure = sparsity.plot(report.sparsity, title)
-    files.write_bytes(folder / "sparsity.png", sparsity.draw(figure, "png"))
-    files.write_bytes(folder / "sparsity.svg", sparsity.draw(figure, "svg"))
+    files.write_bytes(folder / "sparsity.png", plots.draw(figure, "png"))
+    files.write_bytes(folder / "sparsity.svg", plots.draw(figure, "svg"))
     files.write_text(folder / "sparsity.csv", sparsity.to_csv(report.sparsity))
     whole: dict[str, Any] = dataclasses.asdict(report)
     files.write_json(folder / "sparsity.json", whole["sparsity"])

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -121,29 +121,20 @@ def plot(sparsity: Sparsity, title: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
+    from dsr_deploy.plots import own_style
+
     count = len(sparsity.layers)
-    figure = Figure(figsize=(min(20.0, 3 + 0.32 * count), 4.2), layout="constrained")
-    axes = figure.add_subplot()
     places = range(1, count + 1)
-    axes.bar(places, [layer.firing_rate for layer in sparsity.layers], color="#4477aa")
     total = sparsity.total.firing_rate
-    axes.axhline(total, color="#cc6677", label=f"all neurons: {total:.2%}")
-    axes.set_xticks(list(places), [layer.name for layer in sparsity.layers])
-    axes.tick_params(axis="x", rotation=90, labelsize=8)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.margins(y=0.25)  # room for the legend
-    axes.set(ylabel="firing rate", title=title)
-    axes.legend()
+    with own_style():
+        figure = Figure(figsize=(min(20.0, 3 + 0.32 * count), 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.bar(places, [layer.firing_rate for layer in sparsity.layers], color="#4477aa")
+        axes.axhline(total, color="#cc6677", label=f"all neurons: {total:.2%}")
+        axes.set_xticks(list(places), [layer.name for layer in sparsity.layers])
+        axes.tick_params(axis="x", rotation=90, labelsize=8)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.margins(y=0.25)  # room for the legend
+        axes.set(ylabel="firing rate", title=title)
+        axes.legend()
     return figure
-
-
-def draw(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
-    """Return the image file of ``figure``; the same figure gives the same bytes."""
-    import matplotlib
-
-    image = io.BytesIO()
-    # Both would otherwise carry a date, and the SVG random identifiers.
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "dsr-deploy"}):
-        figure.savefig(image, format=kind, dpi=150, metadata=metadata)
-    return image.getvalue()
