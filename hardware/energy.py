@@ -89,7 +89,7 @@ def estimate(
 
         synapse = synops * synapse_pj[kind]          (payload_synapse_pj for the input's)
         neuron  = updates * neuron_update_pj[neuron] + spikes * spike_pj
-        traffic = events * message_pj
+        traffic = events * message_pj                (of neurons with a target in the connection)
         memory  = (synops * (weight_bits + 2 * 32) + updates * 2 * 24) * memory_bit_pj
 
     Raises

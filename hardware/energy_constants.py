@@ -51,7 +51,7 @@ class ConstantSet:
     payload_synapse : per synaptic operation of the input, whose payload is a number
     neuron_update : per neuron and timestep, ``if`` and ``lif``
     spike : per spike, at the neuron that fires
-    message : per spike and connection that it travels
+    message : per spike and connection in which its neuron has a target
     memory_bit : per bit read or written
     ann_mac : per 8-bit multiply-accumulate of a conventional network
     """

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from dsr_deploy.hardware.bounds import connection_range, partial_sum_bound
 from dsr_deploy.hardware.kernels import Geometry
-from dsr_deploy.hardware.network import INPUT, Connection, IntegerNetwork, Population, Shape
+from dsr_deploy.hardware.network import (
+    INPUT,
+    Connection,
+    IntegerNetwork,
+    Pair,
+    Population,
+    Shape,
+)
 
 Int8 = NDArray[np.int8]
 Int64 = NDArray[np.int64]
@@ -24,12 +31,19 @@ _LARGEST_PAYLOAD = -np.iinfo(np.int8).min
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """A connection for the kernel: its index in the network, its source, its weights."""
+    """A connection for the kernel.
+
+    Attributes
+    ----------
+    index : in the network
+    reached : bool (source pixels,), those with a target; None if all have one
+    """
 
     index: int
     source: str
     weight: NDArray[Any]
     geometry: Geometry
+    reached: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +121,25 @@ def _link(index: int, connection: Connection, source: Shape, *, unit: int, narro
         groups=groups,
         contiguous=groups == 1 and connection.stride[1] == 1,
     )
-    return Link(index, connection.source, laid.reshape(-1), geometry)
+    reached = _reached(geometry, source[1:])
+    return Link(index, connection.source, laid.reshape(-1), geometry, reached)
+
+
+def _reached(geometry: Geometry, source: Pair) -> NDArray[np.bool_] | None:
+    """Return which pixels of the source lie in some target's window; None if all do."""
+    g = geometry
+    rows = _covered(source[0], g.target_height, g.window_height, g.stride_y, g.padding_y)
+    columns = _covered(source[1], g.target_width, g.window_width, g.stride_x, g.padding_x)
+    pixels: NDArray[np.bool_] = np.logical_and.outer(rows, columns).reshape(-1)
+    return None if pixels.all() else pixels
+
+
+def _covered(size: int, targets: int, window: int, stride: int, padding: int) -> NDArray[np.bool_]:
+    """Return which of ``size`` places along an axis lie in some target's window."""
+    covered = np.zeros(size + 2 * padding, np.bool_)
+    for target in range(targets):
+        covered[target * stride : target * stride + window] = True
+    return covered[padding : padding + size]
 
 
 def _as_convolution(connection: Connection, source: Shape) -> tuple[Int8, int]:

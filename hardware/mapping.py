@@ -239,17 +239,23 @@ def _taps(connection: Connection) -> int:
 
 
 def _listened(connection: Connection, source: Shape, cut: _Cut) -> int:
-    """Count the source neurons that one core listens to."""
+    """Count the source neurons that one core listens to; a stride may leave some between."""
     channels, height, width = source
     if connection.kind == "linear":
         return channels * height * width
-    rows = min((cut.rows - 1) * connection.stride[0] + connection.window[0], height)
+    made = (cut.rows, connection.output_shape(source)[2])
+    rows, columns = (
+        min((targets - 1) * min(stride, window) + window, size)
+        for targets, stride, window, size in zip(
+            made, connection.stride, connection.window, (height, width), strict=True
+        )
+    )
     heard = cut.channels
     if connection.kind == "conv":
         per_group = connection.weight.shape[0] // connection.groups
         groups = min(_touched(cut.channels, per_group), connection.groups)
         heard = groups * connection.weight.shape[1]
-    return heard * rows * width
+    return heard * rows * columns
 
 
 def _fan_out(network: IntegerNetwork, population: Population, cuts: dict[str, _Cut]) -> int:

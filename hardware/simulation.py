@@ -47,7 +47,9 @@ class ConnectionCounts:
 
     Attributes
     ----------
-    events : spikes (or payloads other than zero) that its source sent
+    events : spikes (or payloads other than zero) that it carried: of source neurons that have a
+        target in it, which between the strides of a 1x1 window, or beyond the last one, some have
+        not
     synops : synaptic operations: (event, target neuron) pairs that exist. Targets outside the
         borders do not count, weights of zero do
     """

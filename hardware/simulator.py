@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware import kernels
-from dsr_deploy.hardware.event_layers import Layer, prepare
+from dsr_deploy.hardware.event_layers import Layer, Link, prepare
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
@@ -45,6 +45,12 @@ class Events(NamedTuple):
     @property
     def number(self) -> int:
         return int(self.starts[-1])
+
+    def carried(self, link: Link) -> int:
+        """Count those that ``link`` carries: of source neurons that have a target in it."""
+        if link.reached is None:
+            return self.number
+        return int(np.diff(self.starts)[link.reached].sum())
 
 
 class Simulator:
@@ -169,7 +175,7 @@ class _Worker:
                 synops = kernels.scatter(
                     *image, link.weight, state.constant.reshape(-1), link.geometry
                 )
-                self.events[link.index] += timesteps * image.number
+                self.events[link.index] += timesteps * image.carried(link)
                 self.synops[link.index] += timesteps * synops
         return image or _input_events(payload[0])
 
@@ -179,7 +185,7 @@ class _Worker:
         state = self.states[population.name]
         for link in layer.links:
             sent = frame if link.source == INPUT else self.states[link.source].events
-            self.events[link.index] += sent.number
+            self.events[link.index] += sent.carried(link)
             self.synops[link.index] += kernels.scatter(
                 *sent, link.weight, state.total.reshape(-1), link.geometry
             )

@@ -8,7 +8,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from dsr_deploy.hardware.energy import count_macs, estimate, estimate_ann
+from dsr_deploy.hardware.energy import Energy, count_macs, estimate, estimate_ann
 from dsr_deploy.hardware.energy_constants import (
     CONSTANT_SETS,
     LOIHI2_STATEMENT,
@@ -88,6 +88,77 @@ def test_terms_worked_by_hand_with_traffic(network, simulation):
     assert energy.neuron == pytest.approx((22 * 72.8 + 22 * 69.3) * 1e-12)
     assert energy.traffic == pytest.approx((2 + 16) * 111.0 * 1e-12)
     assert energy.memory is None
+
+
+@pytest.mark.parametrize(
+    ("geometry", "messages"),
+    [
+        # 4x4 pixels, all of which fire, in 2 channels
+        ({"kind": "conv", "window": 1, "stride": 2}, 2 * 4),
+        ({"kind": "conv", "window": 1, "stride": 3}, 2 * 4),
+        ({"kind": "conv", "window": 2, "stride": 3}, 2 * 4),  # one window fits
+        ({"kind": "conv", "window": 3, "stride": 2}, 2 * 9),  # one window fits
+        ({"kind": "conv", "window": 3, "stride": 2, "padding": 1}, 2 * 16),
+        ({"kind": "conv", "window": 1, "stride": 2, "padding": 1}, 2 * 4),  # pixels 1 and 3
+        ({"kind": "pool", "window": 3, "stride": 3}, 2 * 9),
+        ({"kind": "pool", "window": 2, "stride": 2}, 2 * 16),
+        ({"kind": "pool", "window": 1, "stride": 3}, 2 * 4),
+    ],
+)
+def test_a_spike_sends_no_message_where_its_neuron_has_no_target(geometry, messages):
+    window, stride, padding = (geometry.get(k, 0) for k in ("window", "stride", "padding"))
+    pair = {"stride": (stride, stride), "padding": (padding, padding)}
+    if geometry["kind"] == "conv":
+        weight = np.ones((2, 2, window, window), np.int8)
+        second = Connection("hidden", "small", "conv", weight, 8, **pair)
+    else:
+        weight = np.ones(2, np.int8)
+        second = Connection("hidden", "small", "pool", weight, 8, kernel=(window,) * 2, **pair)
+    small = second.output_shape((2, 4, 4))
+    found = estimate_of_ones(second, small)
+    assert found["hidden->small"].traffic == pytest.approx(messages * 111.0e-12)
+
+
+def test_a_pixel_without_a_target_enters_without_a_message():
+    first = Connection(INPUT, "hidden", "conv", np.ones((2, 1, 1, 1), np.int8), 8, stride=(2, 2))
+    net = IntegerNetwork(
+        name="strided",
+        timesteps=3,
+        input=Input((1, 3, 3), (0.0,), (1.0,), 1.0, 1.0),
+        populations=(neurons("hidden", 2, 2), neurons("out", 1, 1)),
+        connections=(first, Connection("hidden", "out", "linear", np.ones((1, 8), np.int8), 8)),
+        readout=(1, 1, 1),
+    )
+    counted = Simulator(net).run(np.ones((2, 1, 3, 3), np.int8))
+    assert counted.input_events == 2 * 3 * 9
+    assert counted.connections[0].events == 2 * 3 * 4
+    found = estimate(counted, net, load_constants("loihi1-davies2018"))
+    assert found.rows[0].energy.traffic == pytest.approx(3 * 4 * 1.7e-12)
+
+
+def estimate_of_ones(second: Connection, shape: tuple[int, int, int]) -> dict[str, Energy]:
+    """Estimate one timestep in which all of 2x4x4 hidden neurons fire into ``second``."""
+    channels, height, _ = shape
+    net = IntegerNetwork(
+        name="ones",
+        timesteps=1,
+        input=Input((2, 4, 4), (0.0,) * 2, (1.0,) * 2, 1.0, 1.0),
+        populations=(
+            replace(neurons("hidden", 2, 4), bias=np.ones(2, np.int32)),
+            neurons("small", channels, height),
+            neurons("out", 1, 1),
+        ),
+        connections=(
+            Connection(INPUT, "hidden", "identity", np.zeros(2, np.int8), 8),
+            second,
+            Connection("small", "out", "linear", np.ones((1, int(np.prod(shape))), np.int8), 8),
+        ),
+        readout=(1,),
+    )
+    counted = Simulator(net).run(np.zeros((1, 2, 4, 4), np.int8))
+    assert counted.populations["hidden"].spikes.sum() == 32
+    found = estimate(counted, net, load_constants("loihi1-sanafe"))
+    return {row.name: row.energy for row in found.rows}
 
 
 def test_the_published_order_of_magnitude_is_met(network, simulation):

@@ -152,6 +152,28 @@ def test_out_axons_count_the_cores_of_every_target():
     assert used(mapping, 1)["in_axons_per_core"] == 64 * 4 * 8
 
 
+@pytest.mark.parametrize(
+    ("window", "stride", "listened"),
+    [
+        (1, 2, 2 * 4 * 4),  # of 8x8 pixels every second row and column
+        (1, 3, 2 * 3 * 3),
+        (2, 3, 2 * 6 * 6),  # three windows of two
+        (3, 3, 2 * 6 * 6),
+        (3, 2, 2 * 7 * 7),
+    ],
+)
+def test_pixels_that_no_window_reads_take_no_axon(window, stride, listened):
+    conv = Connection(
+        "input", "a", "conv", np.ones((2, 2, window, window), np.int8), 8, stride=(stride, stride)
+    )
+    made = conv.output_shape((2, 8, 8))
+    pool = Connection("a", "out", "pool", np.ones(2, np.int8), 8, kernel=made[1:])
+    net = network((2, 8, 8), [population("a", made), population("out", (2, 1, 1))], [conv, pool])
+    mapping = map_network(net, load_chip("loihi1"))
+    assert mapping.populations[0].cores == 1
+    assert used(mapping, 0)["in_axons_per_core"] == listened
+
+
 def test_a_chip_without_enough_cores_is_not_enough():
     chip = load_chip("loihi2")
     small = replace(chip, cores=replace(chip.cores, value=2))
