@@ -113,6 +113,8 @@ def test_narrow_currents_and_a_large_reset_leave_a_gap_that_the_range_covers():
         ((-5, -5, 10, 3, 0, 4), (-20, -5, -20, 0)),
         # Fires even from rest: v falls by 10 per step until it stays below v_fire = -5.
         ((0, 0, -5, 10, 0, 4), (-10, 0, -10, 0)),
+        # Exactly at v_fire: every step fires and takes all of it away.
+        ((10, 10, 10, 10, 0, 3), (10, 10, 0, 0)),
         # LIF with half of v kept, rounded toward zero: 9, 4 + 9 = 13, 6 + 9 = 15, 7 + 9 = 16.
         ((9, 9, 100, 100, 2048, 4), (9, 16, 0, 16)),
         ((-9, -9, 100, 100, 2048, 4), (-16, -9, -16, 0)),
@@ -490,6 +492,9 @@ def test_parameters_that_int32_cannot_hold_have_no_shift():
         ((0, 2.7, 1e6, 1.0), 4, 0),
         ((0, 2.7, 1e6, 1.0), 10, 1),
         ((0, 2.7, 1e6, 1.0), 11, 2),
+        # A bias against the current: -2, -4, -8.
+        ((-5, 3.0, 1e6, 1.0), 7, 1),
+        ((5, -3.0, 1e6, 1.0), 7, 1),
         # The largest parameter that int32 holds.
         ((1, 0.0, 2.0**31 - 1, 1.0), V_MAX, 0),
         ((1, 0.0, 2.0**31, 1.0), V_MAX, -1),
