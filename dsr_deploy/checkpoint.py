@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,15 +17,17 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dsr_deploy.config import Config
+from dsr_deploy.config import FREE, Config, complete
 from dsr_deploy.errors import UserError
 from dsr_deploy.files import write_bytes
+from dsr_deploy.hardware.regular_file import check_regular
+from dsr_deploy.seal import KEY, Part, is_whole, seal
 
-IDENTITY: Final = (
-    "dataset", "image_size", "arch", "neuron", "timesteps", "alpha", "tau", "dt",
-    "v_threshold_min", "optimizer",
-)  # fmt: skip
-"""The settings without which weights mean nothing, or another network."""
+AGAIN: Final = "train again, in another directory"
+EARLIER: Final = frozenset(
+    ("epoch", "test_accuracy", "validation_accuracy", "history", "config", "optimizer")
+)
+"""What was noted with checkpoints before they had a checksum."""
 
 
 def save(
@@ -51,7 +53,8 @@ def save(
     noted = dict(about) | {"config": dataclasses.asdict(settings)}
     if optimizer is not None:
         noted["optimizer"] = type(optimizer).__name__  # SGD without momentum has no tensor
-    write_bytes(path, safetensors.torch.save(whole, {"about": json.dumps(noted)}))
+    sealed = json.dumps(seal(noted, parts(whole)))
+    write_bytes(path, safetensors.torch.save(whole, {"about": sealed}))
 
 
 def load(
@@ -72,20 +75,11 @@ def load(
     UserError
         If the file is missing, damaged, or of another network.
     """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            own_settings = dict(about["config"])
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise UserError(f"{path}: not there; run `dsr-deploy train` first") from None
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: not a whole checkpoint ({error}); train again, in another directory"
-        ) from None
-    for name in IDENTITY:
-        found, wanted = own_settings.get(name), getattr(settings, name)
-        if found != wanted:
+    about, tensors = _read(path)
+    own_settings = complete(about["config"])
+    for name, wanted in dataclasses.asdict(settings).items():
+        found = own_settings.get(name)
+        if name not in FREE and found != wanted:
             raise UserError(
                 f"{path}: of a run with {name} {found}, config.json says {wanted}; they do not "
                 "belong together"
@@ -105,18 +99,79 @@ def load(
         if "optimizer" not in about:
             raise UserError(
                 f"{path}: it holds no state of the optimizer, so no training goes on from it; "
-                "train again, in another directory"
+                f"{AGAIN}"
             )
-        _load_optimizer(optimizer, tensors)
+        _load_optimizer(path, optimizer, tensors)
     network.load_state_dict(model)
-    return dict(about)
+    return about
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def read_about(path: Path) -> dict[str, Any]:
+    """Return what was noted with a checkpoint that is whole.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what was noted with a checkpoint, and its tensors, after its checksum was checked."""
+    try:
+        check_regular(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there; run `dsr-deploy train` first") from None
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a whole checkpoint ({error}); {AGAIN}") from None
+    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
+        raise UserError(f"{path}: no checkpoint of a training; {AGAIN}")
+    earlier = KEY not in about and about.keys() <= EARLIER
+    if not earlier and not is_whole(about, parts(tensors)):
+        raise UserError(
+            f"{path}: damaged, its checksum does not match its content; restore it, or {AGAIN}"
+        )
+    return about, tensors
+
+
+def doubt(about: Mapping[str, Any]) -> str | None:
+    """Return what is to be said of a checkpoint of an earlier version; None if it is sealed."""
+    if KEY in about:
+        return None
+    return (
+        "the checkpoint has no checksum, since an earlier version wrote it: damage to it would not "
+        "be seen"
+    )
+
+
+def parts(tensors: Mapping[str, Tensor]) -> Iterator[Part]:
+    """Yield what a checksum covers of tensors, in the order of their names."""
+    for name in sorted(tensors):
+        value = tensors[name]
+        data = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+        yield f"{name} {value.dtype} {tuple(value.shape)}", data.tobytes()
+
+
+def _load_optimizer(
+    path: Path, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    whole = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
-    whole = optimizer.state_dict()
+        kind, _, rest = key.partition(".")
+        index, _, name = rest.partition(".")
+        if kind != "optimizer":
+            continue
+        fits = index.isdecimal() and int(index) < len(parameters)
+        if not fits or value.shape not in ((), parameters[int(index)].shape):
+            raise UserError(
+                f"{path}: tensor '{key}' of shape {tuple(value.shape)} is no state of the "
+                f"optimizer that config.json describes; {AGAIN}"
+            )
+        state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

@@ -12,6 +12,7 @@ from dsr_deploy.augmentation import Augmentation
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import json_text
 from dsr_deploy.models.architectures import ARCHITECTURES
+from dsr_deploy.seal import KEY, checksum
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "imagenet", "imagefolder", "cifar10-dvs"]
 NeuronName = Literal["if", "lif"]
@@ -30,6 +31,11 @@ VALIDATION: Final = 0.1
 SHORTEST_STEP: Final = 1 / 4096
 LONGEST_STEP: Final = 8
 """Of dt in units of tau: exp(-8) of 4096 is 1."""
+
+
+FREE: Final = ("data_dir", "device", "epochs", "precision")
+"""What a user may change in a run's config.json, where the data or the machine are others or more
+epochs are wanted; its checksum is of the rest, and every checkpoint is of the rest."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +251,7 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
 
 def from_dict(values: dict[str, Any]) -> Config:
     """Return the configuration that :func:`dataclasses.asdict` made ``values`` of."""
-    values = _earlier(values.get("dataset")) | values
+    values = complete(values)
     known = {field.name for field in dataclasses.fields(Config)}
     if set(values) != known:
         odd = sorted(set(values) ^ known)
@@ -253,8 +259,12 @@ def from_dict(values: dict[str, Any]) -> Config:
     return Config(**values)
 
 
+def complete(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with what a run was trained with before config.json said so."""
+    return _earlier(values.get("dataset")) | values
+
+
 def _earlier(dataset: Any) -> dict[str, Any]:
-    """Return what a run was trained with before config.json said so."""
     chosen_on_test_set = {"validation": 0.0}
     if not isinstance(dataset, str) or dataset not in augmentation.DEFAULTS:
         return chosen_on_test_set
@@ -277,12 +287,25 @@ def read(path: Path) -> Config:
         stored = json_text.parse(data)
         if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
             raise UserError("it has no entry 'config'")
-        return from_dict(stored["config"])
+        settings = from_dict(stored["config"])
     except (UserError, ValueError) as error:
         raise UserError(
             f"{path}: not a run's configuration ({error}); train again, and name another "
             "directory with --run DIR"
         ) from None
+    if KEY in stored and stored[KEY] != checksum_of(stored):
+        raise UserError(
+            f"{path}: not as the training wrote it, its checksum does not match; restore it, or "
+            f"remove its entry '{KEY}' if the change is meant"
+        )
+    return settings
+
+
+def checksum_of(stored: dict[str, Any]) -> str:
+    """Return the checksum of what a run's config.json holds, without what may change."""
+    settings = {name: value for name, value in stored["config"].items() if name not in FREE}
+    rest = {name: value for name, value in stored.items() if name != "command"}
+    return checksum(rest | {"config": settings})
 
 
 def _training_defaults(dataset: str, timesteps: int) -> dict[str, Any]:

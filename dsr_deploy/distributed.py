@@ -93,13 +93,14 @@ def _lost_another(error: Exception) -> bool:
 def leader_first(rank: Rank) -> Iterator[None]:
     """Let one process per machine do something before the others, such as a download."""
     if rank.local != 0:
-        _meet()
+        meet()
     yield
     if rank.local == 0:
-        _meet()
+        meet()
 
 
-def _meet() -> None:
+def meet() -> None:
+    """Wait until every process has come here."""
     sum_over_ranks(torch.zeros(1))
 
 

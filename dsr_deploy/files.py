@@ -22,20 +22,19 @@ MAX_LINES: Final = 256 << 20
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` through a temporary name, flushed to disk, then renamed.
 
+    Its folder is made if it is missing, but none above it: a run that was moved does not grow again
+    under its old name.
+
     Raises
     ------
     UserError
         If the directory cannot be made or written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
-            # not by tempfile, whose files are for their owner alone: the umask decides
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_flushed(temporary, data)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -44,10 +43,21 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what writes to ``path`` left under temporary names when their process was killed."""
-    for leftover in path.parent.glob(f".{path.name}.*"):
-        leftover.unlink(missing_ok=True)
+def write_flushed(path: Path, data: bytes) -> None:
+    """Write a new file and flush it to disk; the umask decides who may read it."""
+    with open(path, "xb") as file:  # not by tempfile, whose files are for their owner alone
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_folder(path: Path) -> None:
+    """Flush the names in a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,7 +67,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_bytes(path, to_json(value))
+
+
+def to_json(value: Any) -> bytes:
+    """Return ``value`` as indented JSON in UTF-8."""
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def read_bytes(path: Path, most: int) -> bytes:

@@ -72,28 +72,27 @@ def tell(run: RunDirectory, stage: str, progress: Progress) -> None:
 
 def _stages(run: RunDirectory) -> Iterator[tuple[str, dict[str, Any], Path, str]]:
     """Yield place, record, source and command of each stage that was run."""
-    for path in sorted(run.path.glob("quantized-*/row.json")):
-        width = path.parent.name.removeprefix("quantized-")
-        if width.isdecimal():  # else a copy that a user made
-            yield path.parent.name, _read(path), run.best_checkpoint, f"quantize --bits {width}"
-    for path in sorted(run.path.glob("export/*/manifest.json")):
-        record, command = _read(path), f"export --target {path.parent.name}"
+    for width in run.widths():
+        place = f"quantized-{width}"
+        yield place, _record(run, place), run.best_checkpoint, f"quantize --bits {width}"
+    for path in sorted(run.path.glob("export/[!.]*/manifest.json")):
+        target = path.parent.name
+        record, command = _record(run, f"export/{target}"), f"export --target {target}"
         source = run.best_checkpoint
         if isinstance(bits := record.get("bits"), int):
             source = run.quantized(bits) / "network.safetensors"
             command += f" --bits {bits}"
         if isinstance(chip := record.get("chip"), dict) and "chip" in chip:
             command += f" --chip {chip['chip']}"
-        yield f"export/{path.parent.name}", record, source, command
-    path = run.path / SIMULATION
-    if path.exists():
-        yield SIMULATION, _read(path), run.export("loihi") / "network.safetensors", "simulate"
+        yield f"export/{target}", record, source, command
+    if (run.path / SIMULATION).exists():
+        source = run.export("loihi") / "network.safetensors"
+        yield SIMULATION, _record(run, "reports"), source, "simulate"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _record(run: RunDirectory, place: str) -> dict[str, Any]:
     """Return a stage's record; nothing if it is damaged, so that running it again is advised."""
     try:
-        value = files.read_json(path)
+        return run.read(place).record
     except UserError:
         return {}
-    return value if isinstance(value, dict) else {}

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsr_deploy import files
+from dsr_deploy import files, provenance
 from dsr_deploy.data import Dataset, batches, hold_out
 from dsr_deploy.errors import UserError
 from dsr_deploy.evaluate import EVALUATION_BATCH, evaluate
@@ -21,6 +21,7 @@ from dsr_deploy.fine_tune import Schedule, fine_tune
 from dsr_deploy.fold import fold
 from dsr_deploy.hardware import bounds, network_file
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hold import hold
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.quantized_network import QuantizedNetwork
 from dsr_deploy.run_directory import RunDirectory
@@ -125,18 +126,26 @@ def quantize(
     """
     said = progress or Silent()
     device = resolve_device(settings.device)
-    trained = load_trained(run)
-    dataset = load_same_data(trained.description, said, data_dir)
-    keep_place(run, data_dir)
-    try:
-        network, row, predictions = _quantize(trained, dataset, settings, device, said)
-    except NetworkError as error:
-        raise UserError(str(error)) from None
-    folder = run.quantized(settings.bits)
-    files.write_bytes(folder / "network.safetensors", network_file.to_bytes(network))
-    files.write_json(folder / "config.json", dataclasses.asdict(settings))
-    files.write_json(folder / "predictions.json", predictions.tolist())
-    files.write_json(folder / "row.json", dataclasses.asdict(row))
+    place = run.quantized(settings.bits).name
+    with hold(run, f"quantize --bits {settings.bits}", place) as held:
+        trained = load_trained(run)
+        if trained.doubt is not None:
+            said.note(trained.doubt)
+        dataset = load_same_data(trained.description, said, data_dir)
+        held.check()
+        keep_place(run, data_dir)
+        try:
+            network, row, predictions = _quantize(trained, dataset, settings, device, said)
+        except NetworkError as error:
+            raise UserError(str(error)) from None
+        content = {
+            "network.safetensors": network_file.to_bytes(network),
+            "config.json": files.to_json(dataclasses.asdict(settings)),
+            "predictions.json": files.to_json(predictions.tolist()),
+            "row.json": files.to_json(dataclasses.asdict(row)),
+        }
+        record = {"sequence": run.next_sequence(), provenance.KEY: trained.digest}
+        held.write_stage(place, content, record)
     return row
 
 

@@ -12,11 +12,13 @@ import jinja2
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dsr_deploy import config, files, provenance, tables
+from dsr_deploy import config, files, provenance, stage, tables
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
+from dsr_deploy.hold import hold
 from dsr_deploy.plots import draw, own_style
 from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.trained import read_history, read_result
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -30,6 +32,13 @@ def report(run: RunDirectory) -> Path:
         If a file of the run is damaged.
     """
     config.read(run.config)
+    with hold(run, "report", "reports") as held:
+        path = run.reports / "report.html"
+        held.write_bytes(path, _page(run).encode())
+    return path
+
+
+def _page(run: RunDirectory) -> str:
     try:
         values = _values(run)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
@@ -42,9 +51,7 @@ def report(run: RunDirectory) -> Path:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    path = run.reports / "report.html"
-    files.write_text(path, environment.get_template("report.html").render(values))
-    return path
+    return environment.get_template("report.html").render(values)
 
 
 def _values(run: RunDirectory) -> dict[str, Any]:
@@ -69,8 +76,8 @@ def _values(run: RunDirectory) -> dict[str, Any]:
 def _training(run: RunDirectory) -> dict[str, Any] | None:
     if not run.metrics.exists():
         return None
-    epochs = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    tested = _read(run.result) if run.result.exists() else None
+    epochs = read_history(run)
+    tested = _objects(read_result(run)) if run.result.exists() else None
     return {
         "tested": tested,
         "epochs": len(epochs),
@@ -101,17 +108,14 @@ def _curves(epochs: list[dict[str, Any]]) -> Figure:
 
 
 def _quantization(run: RunDirectory) -> tables.Table | None:
-    rows = [_read(path) for path in run.path.glob("quantized-*/row.json")]
-    if not rows:
-        return None
-    return tables.quantization(sorted(rows, key=lambda row: int(row.bits), reverse=True))
+    rows = [_read(run, f"quantized-{bits}", "row.json") for bits in reversed(run.widths())]
+    return tables.quantization(rows) if rows else None
 
 
 def _exported(run: RunDirectory) -> dict[str, Any] | None:
-    path = run.export("loihi") / "manifest.json"
-    if not path.exists():
+    if not stage.is_there(run.path, "export/loihi"):
         return None
-    manifest = _read(path)
+    manifest = _objects(run.read("export/loihi").record)
     return {
         "bits": manifest.bits,
         "layers": tables.layers(manifest.layers),
@@ -121,17 +125,17 @@ def _exported(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def _simulation(run: RunDirectory) -> dict[str, Any] | None:
-    path = run.reports / "simulate.json"
-    if not path.exists():
+    if not (run.path / provenance.SIMULATION).exists():
         return None
-    found = _read(path)
+    written = run.read("reports", "simulate.json", "sparsity.svg")
+    found = _objects(written.json("simulate.json"))
     sources = {line.constants: line for line in found.energy}
     return {
         "bits": found.bits,
         "samples": found.samples,
         "accuracy": f"{found.accuracy:.2%}",
         "synops": f"{found.synops:,.0f}",
-        "plot": _embed((run.reports / "sparsity.svg").read_bytes()),
+        "plot": _embed(written.content["sparsity.svg"]),
         "sparsity": tables.sparsity(found.sparsity),
         "energy": tables.energy(found.energy),
         "ranges": tables.ranges(found.ranges),
@@ -140,9 +144,13 @@ def _simulation(run: RunDirectory) -> dict[str, Any] | None:
     }
 
 
-def _read(path: Path) -> Any:
-    """Read JSON objects as objects with attributes, as the tables take them."""
-    return json.loads(json.dumps(files.read_json(path)), object_hook=_object)
+def _read(run: RunDirectory, place: str, name: str) -> Any:
+    return _objects(run.read(place, name).json(name))
+
+
+def _objects(value: Any) -> Any:
+    """Return JSON objects as objects with attributes, as the tables take them."""
+    return json.loads(json.dumps(value), object_hook=_object)
 
 
 def _object(value: dict[str, Any]) -> SimpleNamespace:

@@ -9,27 +9,34 @@
       metrics.jsonl, tensorboard/ one line, and one event, per epoch
       result.json                 how the network was chosen, and what it does on the test set
       quantized-<bits>/           network.safetensors, row.json: the float -> bits accuracy row
-      export/<target>/            what a chip or another tool reads; manifest.json
+      export/<target>/            what a chip or another tool reads
       reports/                    what simulate and report found
     runs/latest                   link to the newest run
+
+The last three are stages (:mod:`dsr_deploy.stage`): each has a sealed ``manifest.json``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
+import secrets
 import shlex
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from dsr_deploy import config, files
+from dsr_deploy import config, files, stage
 from dsr_deploy.errors import UserError
+from dsr_deploy.stage import Stage
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
+FIRST: Final = "run `dsr-deploy train` first, or name a run with --run DIR"
+NAME_IT: Final = "name a run with --run DIR, or train anew"
 
 
 @dataclass(frozen=True)
@@ -92,56 +99,54 @@ class RunDirectory:
                 "directory"
             )
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Train as the only process that does.
-
-        The lock ends with the process, however that ends, on file systems that have ``flock``.
+    def read(self, place: str, *names: str) -> Stage:
+        """Read files of a stage, such as ``export/loihi``, as they were written together.
 
         Raises
         ------
         UserError
-            If another process trains here, or the directory cannot be written.
+            If one is missing, or not the one that the stage wrote; names the command to run again.
         """
-        from filelock import FileLock, Timeout  # every command would wait for it
-
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"{self.path}: another process trains here now; let it end, or name another "
-                "directory with --run DIR"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
-        try:
-            yield
-        finally:
-            lock.release()
+        kind, _, what = place.replace("-", "/").partition("/")
+        stages = {"quantized": f"quantize --bits {what}", "export": f"export --target {what}"}
+        command = stages.get(kind, "simulate")
+        return stage.read(self.path, place, *names, again=self.command(command))
 
     def quantized_bits(self, bits: int | None) -> int:
-        """Return ``bits`` if that width was quantized, or the newest width if None.
+        """Return ``bits`` if that width was quantized, or the width that was written last if None.
 
         Raises
         ------
         UserError
             If there is no such quantized network.
         """
-        found = sorted(
-            (path.stat().st_mtime_ns, int(path.parent.name.removeprefix("quantized-")))
-            for path in self.path.glob("quantized-*/network.safetensors")
-            if path.parent.name.removeprefix("quantized-").isdecimal()
-        )
-        widths = [width for _, width in found]
+        widths = self.widths()
         if bits is None and widths:
-            return widths[-1]
+            return max(widths, key=self._sequence)
         if bits is None or bits not in widths:
             asked = "no quantized network" if bits is None else f"no network of {bits} bits"
-            have = f" (found: {', '.join(map(str, sorted(widths)))})" if widths else ""
+            have = f" (found: {', '.join(map(str, widths))})" if widths else ""
             command = self.command(f"quantize --bits {bits or 4}")
             raise UserError(f"{self.path}: {asked}{have}; run `{command}` first")
         return bits
+
+    def widths(self) -> list[int]:
+        """Return the widths that were quantized, from the smallest."""
+        return [bits for bits in range(2, 9) if stage.is_there(self.path, f"quantized-{bits}")]
+
+    def next_sequence(self) -> int:
+        """Return the number of the next width that is quantized.
+
+        Times of files say nothing about their order after a copy, or after a clock was set back.
+        """
+        numbers = [0]
+        for bits in self.widths():
+            with contextlib.suppress(UserError):  # it is written anew, or says so when it is read
+                numbers.append(self._sequence(bits))
+        return max(numbers) + 1
+
+    def _sequence(self, bits: int) -> int:
+        return int(self.read(f"quantized-{bits}").record.get("sequence", 0))
 
 
 def create(path: Path | None, name: str) -> RunDirectory:
@@ -158,7 +163,7 @@ def create(path: Path | None, name: str) -> RunDirectory:
     files.make_folder(path)
     if not os.access(path, os.W_OK):
         raise UserError(f"{path}: cannot be written (Permission denied)")
-    return RunDirectory(path)
+    return RunDirectory(_without_links(path))
 
 
 def point_latest(run: RunDirectory) -> None:
@@ -169,14 +174,16 @@ def point_latest(run: RunDirectory) -> None:
     UserError
         If the link cannot be made, or something else has its name.
     """
-    temporary = RUNS / f".latest.{os.getpid()}"
+    temporary = RUNS / f".latest.{secrets.token_hex(8)}"
     try:
         if LATEST.exists() and not LATEST.is_symlink():
             raise FileExistsError(errno.EEXIST, "it is not a link")
         RUNS.mkdir(exist_ok=True)
-        temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(run.path.resolve(), RUNS.resolve()))
-        os.replace(temporary, LATEST)
+        with contextlib.suppress(FileNotFoundError):  # a training that began just now removed it
+            os.replace(temporary, LATEST)
+        for leftover in RUNS.glob(".latest.*"):  # of a process that was killed here
+            leftover.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{LATEST}: cannot be written ({error.strerror})") from None
 
@@ -189,11 +196,32 @@ def find(path: Path | None) -> RunDirectory:
     UserError
         If there is none.
     """
-    run = RunDirectory(path if path is not None else LATEST)
-    if not run.config.exists():
-        where = f"{run.path}: no run here" if path is not None else "no run in this directory yet"
-        raise UserError(f"{where}; run `dsr-deploy train` first, or name a run with --run DIR")
-    return RunDirectory(run.path.resolve()) if path is None else run
+    if path is None:
+        return RunDirectory(_latest().resolve())
+    if not RunDirectory(path).config.exists():
+        raise UserError(f"{path}: no run here; {FIRST}")
+    return RunDirectory(_without_links(path))
+
+
+def _latest() -> Path:
+    """Return the link to the newest run, if it leads to one."""
+    if LATEST.is_symlink():
+        where = f"{LATEST}: leads to {os.readlink(LATEST)!r}, "
+        if not LATEST.exists():
+            raise UserError(f"{where}which is not there (moved or removed?); {NAME_IT}")
+        if not RunDirectory(LATEST).config.exists():
+            raise UserError(f"{where}which holds no run; {NAME_IT}")
+    elif LATEST.exists():
+        raise UserError(f"{LATEST}: not the link that `dsr-deploy train` makes; {NAME_IT}")
+    else:
+        raise UserError(f"no run in this directory yet; {FIRST}")
+    return LATEST
+
+
+def _without_links(path: Path) -> Path:
+    """Return a path that leads to the same directory when a link on the way is switched."""
+    real = path.resolve()
+    return path if real == Path(os.path.abspath(path)) else real
 
 
 def _make_first(paths: Iterable[Path]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsr_deploy import distributed, energy, files, provenance, sparsity, verify
+from dsr_deploy import distributed, energy, files, provenance, sparsity, stage, verify
 from dsr_deploy.chip_use import ChipUse, chip_use
 from dsr_deploy.data import Batches, Dataset, Split, TensorSplit, batches
 from dsr_deploy.energy import EnergyLine
@@ -25,14 +26,19 @@ from dsr_deploy.hardware.chip import Chip, load_chip
 from dsr_deploy.hardware.network import V_MAX, V_MIN, IntegerNetwork, NetworkError
 from dsr_deploy.hardware.simulation import PopulationCounts, Simulation
 from dsr_deploy.hardware.simulator import Simulator
+from dsr_deploy.hold import Held, hold
 from dsr_deploy.lava_engine import require_python310
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.rank import Rank
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.sparsity import Sparsity
+from dsr_deploy.stage import Stage
 from dsr_deploy.trained import RESTORE, check_same_data, describe, keep_place, load_same_data
 
 ENGINES = ("event", "lava")
+EXPORTED = "export/loihi"
+NETWORK = "network.safetensors"
+PREDICTIONS = "predictions.json"
 
 LAVA_SAMPLES = 20
 """Lava takes a thousand times as long."""
@@ -124,7 +130,10 @@ def simulate(
         require_python310()
     with distributed.process_group(torch.device("cpu")) as rank:
         said = (progress or Silent()) if rank.first else Silent()
-        return _simulate_together(run, samples, engine, threads, data_dir, rank, said)
+        alone = hold(run, "simulate", "reports") if rank.first else contextlib.nullcontext()
+        with alone as held:
+            distributed.meet()  # the first has put the run in order
+            return _simulate_together(run, samples, engine, threads, data_dir, rank, said, held)
 
 
 def _simulate_together(
@@ -135,15 +144,17 @@ def _simulate_together(
     data_dir: Path | None,
     rank: Rank,
     said: Progress,
+    held: Held | None,
 ) -> SimulationReport:
-    made_from = files.digest(exported_network(run))
-    network = load_exported(run)
+    source = _read_exported(run)
+    network, made_from = _network(source), source.digest(NETWORK)
     with distributed.leader_first(rank):
         dataset = load_same_data(describe(run), said, data_dir)
     check_data(network, dataset)
-    if rank.first:
+    if held is not None:
+        held.check()
         keep_place(run, data_dir)
-    bits, chip = _exported(run)
+    bits, chip = _bits_and_chip(run, source)
     provenance.tell(run, "export/loihi", said)
     expected = _quantized_predictions(run, bits, len(dataset.test))
     test, chosen = spread(dataset.test, samples, LAVA_SAMPLES if engine == "lava" else None)
@@ -159,38 +170,9 @@ def _simulate_together(
     lines = energy.estimates(network, simulation)
     correct = predictions == test.labels.numpy()
     report = _report(network, bits, chip, engine, simulation, correct, lines, made_from)
-    if rank.first:
-        _write(run, report, lines)
+    if held is not None:
+        held.write_stage("reports", _files(report, lines), {provenance.KEY: made_from})
     return report
-
-
-def exported_network(run: RunDirectory) -> Path:
-    """Return where the exported integer network of a run lies.
-
-    Raises
-    ------
-    UserError
-        If it was not exported yet.
-    """
-    path = run.export("loihi") / "network.safetensors"
-    if not path.exists():
-        command = run.command("export --target loihi")
-        raise UserError(f"{run.path}: no exported network; run `{command}` first")
-    return path
-
-
-def load_exported(run: RunDirectory) -> IntegerNetwork:
-    """Read the exported integer network of a run.
-
-    Raises
-    ------
-    UserError
-        If it was not exported yet, or the file is damaged.
-    """
-    try:
-        return network_file.read(exported_network(run))
-    except NetworkError as error:
-        raise UserError(str(error)) from None
 
 
 def exported(run: RunDirectory) -> Exported:
@@ -201,9 +183,23 @@ def exported(run: RunDirectory) -> Exported:
     UserError
         If it was not exported yet, or a file is damaged.
     """
-    network = load_exported(run)
-    bits, _ = _exported(run)
-    return Exported(run, network, bits)
+    source = _read_exported(run)
+    bits, _ = _bits_and_chip(run, source)
+    return Exported(run, _network(source), bits)
+
+
+def _read_exported(run: RunDirectory) -> Stage:
+    if not stage.is_there(run.path, EXPORTED):
+        command = run.command("export --target loihi")
+        raise UserError(f"{run.path}: no exported network; run `{command}` first")
+    return run.read(EXPORTED, NETWORK)
+
+
+def _network(exported: Stage) -> IntegerNetwork:
+    try:
+        return network_file.from_bytes(exported.content[NETWORK], str(exported.folder / NETWORK))
+    except NetworkError as error:
+        raise UserError(str(error)) from None
 
 
 def check_data(network: IntegerNetwork, dataset: Dataset) -> None:
@@ -288,32 +284,29 @@ def _stream(network: IntegerNetwork, test: Split) -> Batches:
     return batches(test, network.input, BATCH, augment=False, seed=0, epoch=0, shuffle=False)
 
 
-def _exported(run: RunDirectory) -> tuple[int, Chip]:
+def _bits_and_chip(run: RunDirectory, exported: Stage) -> tuple[int, Chip]:
     """Return which of the quantized networks was exported, and for which chip."""
-    path = run.export("loihi") / "manifest.json"
-    again = f"run `{run.command('export --target loihi')}` again"
-    manifest = files.read_json(path)
-    bits = manifest.get("bits") if isinstance(manifest, dict) else None
-    if not isinstance(bits, int):
-        raise UserError(f"{path}: it names no bits; {again}")
-    use = manifest.get("chip")
+    bits, use = exported.record.get("bits"), exported.record.get("chip")
     name = use.get("chip") if isinstance(use, dict) else None
-    if not isinstance(name, str):
-        raise UserError(f"{path}: it names no chip; {again}")
-    return bits, load_chip(name)
+    for what, value, kind in (("bits", bits, int), ("chip", name, str)):
+        if not isinstance(value, kind):
+            raise UserError(
+                f"{exported.folder / stage.MANIFEST}: it names no {what}; run "
+                f"`{run.command('export --target loihi')}` again"
+            )
+    assert isinstance(bits, int)
+    return bits, load_chip(str(name))
 
 
 def _quantized_predictions(run: RunDirectory, bits: int, samples: int) -> NDArray[np.int64]:
     """Return the quantized network's predictions over the test set, (N,)."""
-    path = run.quantized(bits) / "predictions.json"
-    quantize, export = run.command(f"quantize --bits {bits}"), run.command("export --target loihi")
-    again = f"run `{quantize}` and `{export}` again"
-    if not path.exists():
-        raise UserError(f"{path}: not there; {again}")
-    predictions = np.array(files.read_json(path))
+    quantized = run.read(f"quantized-{bits}", PREDICTIONS)
+    predictions = np.array(quantized.json(PREDICTIONS))
     if predictions.shape != (samples,) or predictions.dtype != np.int64:
+        quantize, export = run.command(f"quantize --bits {bits}"), run.command("export")
         raise UserError(
-            f"{path}: {predictions.size} predictions for a test set of {samples} samples; {again}"
+            f"{quantized.folder / PREDICTIONS}: {predictions.size} predictions for a test set of "
+            f"{samples} samples; run `{quantize}` and `{export}` again"
         )
     return predictions
 
@@ -414,18 +407,19 @@ def _range(name: str, seen: PopulationCounts, proven: MembraneRange) -> LayerRan
     )
 
 
-def _write(run: RunDirectory, report: SimulationReport, lines: list[EnergyLine]) -> None:
-    """Write every report of a run; simulate.json last, as the sign that they are complete."""
+def _files(report: SimulationReport, lines: list[EnergyLine]) -> dict[str, bytes]:
+    """Return every report, by the name of its file."""
     from dsr_deploy import plots  # matplotlib takes a second to import
 
-    folder = run.reports
     title = f"{report.network}, T = {report.timesteps}, {report.bits}-bit weights"
     figure = sparsity.plot(report.sparsity, title)
-    files.write_bytes(folder / "sparsity.png", plots.draw(figure, "png"))
-    files.write_bytes(folder / "sparsity.svg", plots.draw(figure, "svg"))
-    files.write_text(folder / "sparsity.csv", sparsity.to_csv(report.sparsity))
     whole: dict[str, Any] = dataclasses.asdict(report)
-    files.write_json(folder / "sparsity.json", whole["sparsity"])
-    files.write_text(folder / "energy.csv", energy.to_csv(lines))
-    files.write_json(folder / "energy.json", whole["energy"])
-    files.write_json(run.path / provenance.SIMULATION, whole)
+    return {
+        "sparsity.png": plots.draw(figure, "png"),
+        "sparsity.svg": plots.draw(figure, "svg"),
+        "sparsity.csv": sparsity.to_csv(report.sparsity).encode(),
+        "sparsity.json": files.to_json(whole["sparsity"]),
+        "energy.csv": energy.to_csv(lines).encode(),
+        "energy.json": files.to_json(whole["energy"]),
+        "simulate.json": files.to_json(whole),
+    }

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsr_deploy import files, tables
+from dsr_deploy import tables
 from dsr_deploy.config import Config
 from dsr_deploy.run_directory import RunDirectory
 
@@ -35,8 +35,9 @@ def configuration(settings: Config) -> str:
 
 def trained(run: RunDirectory, settings: Config) -> tuple[dict[str, Any], str]:
     """Summarize a finished training from what it wrote; return the values and the text."""
-    epochs = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    tested = files.read_json(run.result)
+    from dsr_deploy.trained import read_history, read_result
+
+    epochs, tested = read_history(run), read_result(run)
     result = {"run": str(run.path), "result": tested, "last": epochs[-1]}
     seconds = sum(epoch["seconds"] for epoch in epochs)
     held_out = tested["validation_accuracy"]

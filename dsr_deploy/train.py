@@ -7,30 +7,34 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dsr_deploy import checkpoint, distributed, files
+from dsr_deploy.checkpoint import AGAIN
 from dsr_deploy.config import Config, PrecisionName
+from dsr_deploy.curves import Curves, write_curves
 from dsr_deploy.data import Batches, Dataset, Split, batches, hold_out
 from dsr_deploy.errors import UserError
 from dsr_deploy.evaluate import Evaluation, evaluate
+from dsr_deploy.hold import Held, hold
 from dsr_deploy.models import int8_convolution
 from dsr_deploy.models.currents import Precision
 from dsr_deploy.models.network import Activity, SpikingNetwork
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.rank import Rank
 from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.seal import seal
 from dsr_deploy.thresholds import choose_thresholds
 from dsr_deploy.trained import build, describe, keep_place, load_data, load_same_data, write_config
 
 THRESHOLD_SAMPLES = 64
 """Most samples that thresholds are chosen from; each process takes them all."""
+RESUME = "train --resume"
 SILENT_AFTER = 20
 """Training steps after which a layer that has not fired is reported."""
 
@@ -124,12 +128,15 @@ def train(
         if device.type == "cuda" and rank.world > 1:
             device = torch.device("cuda", rank.local)
         said = (progress or Silent()) if rank.first else Silent()
-        with distributed.leader_first(rank):
-            if resume:
-                dataset = load_same_data(describe(run), said, settings.data_dir)
-            else:
-                dataset = load_data(settings, said)
-        return _Training(settings, run, dataset, device, rank, said).execute(resume, on_begin)
+        alone = hold(run, RESUME, "checkpoint") if rank.first else contextlib.nullcontext()
+        with alone as held:
+            with distributed.leader_first(rank):
+                if resume:
+                    dataset = load_same_data(describe(run), said, settings.data_dir)
+                else:
+                    dataset = load_data(settings, said)
+            training = _Training(settings, run, dataset, device, rank, said, held)
+            return training.execute(resume, on_begin)
 
 
 class _Training:
@@ -143,10 +150,12 @@ class _Training:
         device: torch.device,
         rank: Rank,
         progress: Progress,
+        held: Held | None,
     ) -> None:
         self.settings, self.run, self.dataset = settings, run, dataset
         self.samples, self.validation = hold_out(dataset.train, settings.validation, settings.seed)
         self.device, self.rank, self.progress = device, rank, progress
+        self.held = held  # of the process that writes
         torch.manual_seed(settings.seed)
         self.network = build(settings, dataset.input, len(dataset.classes)).to(device)
         self.network.precision = resolve_precision(settings.precision, device)
@@ -155,15 +164,11 @@ class _Training:
 
     def execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Result:
         self._stream(0)  # refuses a batch size that the data cannot meet
-        with self.run.lock() if self.rank.first else contextlib.nullcontext():
-            return self._execute(resume, on_begin)
-
-    def _execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Result:
-        if self.rank.first:
+        if self.held is not None:
+            self.held.check()
             if not resume:
-                self.run.refuse_another()  # one may have begun while the data were read
-            self._remove_leftovers()
-            if resume:
+                self.run.refuse_another()  # one may have begun before this one held the run
+            else:
                 keep_place(self.run, self.settings.data_dir)
         if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch
             self._resume()
@@ -175,12 +180,9 @@ class _Training:
             self._choose_thresholds()
         distributed.copy_from_first(self.network)
         if len(self.epochs) < self.settings.epochs:
-            writer = self._writer()
-            for epoch in range(len(self.epochs), self.settings.epochs):
-                self._epoch(epoch, writer)
-            if writer is not None:
-                with self._tensorboard():
-                    writer.close()
+            with self._curves() as curves:
+                for epoch in range(len(self.epochs), self.settings.epochs):
+                    self._epoch(epoch, curves)
         return self._test()
 
     def _stream(self, epoch: int) -> Batches:
@@ -213,7 +215,7 @@ class _Training:
         payloads, _ = next(iter(stream))
         choose_thresholds(self.network, payloads.to(self.device).float() * dataset.input.step)
 
-    def _epoch(self, epoch: int, writer: Any) -> None:
+    def _epoch(self, epoch: int, curves: Curves | None) -> None:
         started = time.monotonic()
         # Dropout's randomness follows from seed, epoch and rank, so a resume needs no random state.
         torch.manual_seed(hash((self.settings.seed, epoch, self.rank.rank)) & (2**63 - 1))
@@ -237,8 +239,9 @@ class _Training:
                 seconds=time.monotonic() - started,
             )
         )
-        if self.rank.first:
-            self._save(writer)
+        if self.held is not None and curves is not None:
+            self.held.check()
+            self._save(curves)
 
     def _evaluate(self, split: Split) -> Evaluation:
         settings, input = self.settings, self.dataset.input
@@ -270,8 +273,9 @@ class _Training:
             firing_rates=tested.firing_rates,
             made_from=files.digest(path) if self.rank.first else "",
         )
-        if self.rank.first:
-            files.write_json(self.run.result, dataclasses.asdict(result))
+        if self.held is not None:
+            self.held.check()
+            files.write_json(self.run.result, seal(dataclasses.asdict(result)))
         return result
 
     def _train_epoch(self, epoch: int) -> tuple[float, float, dict[str, float]]:
@@ -354,13 +358,10 @@ class _Training:
             f"can learn: {way}"
         )
 
-    def _save(self, writer: Any) -> None:
+    def _save(self, curves: Curves) -> None:
         last = self.epochs[-1]
         about = {"epoch": last.epoch, "validation_accuracy": last.validation_accuracy}
-        if chosen(self.epochs) is last:
-            checkpoint.save(self.run.best_checkpoint, self.network, self.settings, None, about)
         self._write_metrics()
-        # Last, since it decides where a resume goes on.
         history = [dataclasses.asdict(epoch) for epoch in self.epochs]
         checkpoint.save(
             self.run.latest_checkpoint,
@@ -369,14 +370,14 @@ class _Training:
             self.optimizer,
             about | {"history": history},
         )
-        curves = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-        with self._tensorboard():
-            for name in (*curves, "firing_rate"):
-                if (value := getattr(last, name)) is not None:
-                    writer.add_scalar(name, value, last.epoch)
-            for name, rate in last.firing_rates.items():
-                writer.add_scalar(f"firing_rate/{name}", rate, last.epoch)
-            writer.flush()
+        # After the latest, from which a resume writes it where a kill came between the two.
+        if chosen(self.epochs) is last:
+            self._save_chosen()
+        names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+        values = {name: getattr(last, name) for name in (*names, "firing_rate")}
+        rates = {f"firing_rate/{name}": rate for name, rate in last.firing_rates.items()}
+        known = {name: value for name, value in values.items() if value is not None}
+        curves.add(last.epoch, known | rates)
         held_out = last.validation_accuracy
         self.progress.note(
             f"epoch {last.epoch:3}/{self.settings.epochs}  loss {last.train_loss:.4f}  train "
@@ -385,47 +386,41 @@ class _Training:
             + f"firing {last.firing_rate:6.2%}  {last.seconds:.1f} s"
         )
 
+    def _save_chosen(self) -> None:
+        """Write the network of the last epoch as the one that later stages take."""
+        last = self.epochs[-1]
+        about = {"epoch": last.epoch, "validation_accuracy": last.validation_accuracy}
+        checkpoint.save(self.run.best_checkpoint, self.network, self.settings, None, about)
+
     def _write_metrics(self) -> None:
         lines = [json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in self.epochs]
         files.write_text(self.run.metrics, "".join(lines))
 
-    def _remove_leftovers(self) -> None:
-        """Remove what a training that was killed while it wrote has left."""
-        run = self.run
-        for path in (
-            run.config,
-            run.metrics,
-            run.latest_checkpoint,
-            run.best_checkpoint,
-            run.result,
-        ):
-            files.remove_leftovers(path)
-
     def _resume(self) -> None:
         path = self.run.latest_checkpoint
         about = checkpoint.load(path, self.network, self.settings, self.optimizer)
-        self.epochs = [Epoch(**line) for line in about["history"]]
-        if self.rank.first:
-            self._write_metrics()  # a kill or a user may have left others
-
-    def _writer(self) -> Any:
-        if not self.rank.first:
-            return None
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
-
-        done = len(self.epochs)
-        with self._tensorboard():
-            return SummaryWriter(str(self.run.tensorboard), purge_step=done + 1)
-
-    @contextlib.contextmanager
-    def _tensorboard(self) -> Iterator[None]:
+        if (doubt := checkpoint.doubt(about)) is not None:
+            self.progress.note(doubt)
         try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"{self.run.tensorboard}: cannot be written ({error.strerror}); make room for it, "
-                "then continue with --resume"
-            ) from None
+            self.epochs = [Epoch(**line) for line in about["history"]]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: its history is of no training ({error}); {AGAIN}") from None
+        if [epoch.epoch for epoch in self.epochs] != list(range(1, len(self.epochs) + 1)):
+            raise UserError(f"{path}: its history is not that of whole epochs; {AGAIN}")
+        if (planned := about["config"]["epochs"]) != self.settings.epochs:
+            self.progress.note(
+                f"config.json says {self.settings.epochs} epochs, the training was begun with "
+                f"{planned}; the learning rate follows config.json from here on"
+            )
+        if self.rank.first:  # a kill or a user may have left others
+            self._write_metrics()
+            if chosen(self.epochs) is self.epochs[-1]:
+                self._save_chosen()
+
+    def _curves(self) -> contextlib.AbstractContextManager[Curves | None]:
+        if self.held is None:
+            return contextlib.nullcontext()
+        return write_curves(self.run.tensorboard, len(self.epochs) + 1)
 
 
 def learning_rate(settings: Config, epoch: float) -> float:

@@ -11,12 +11,12 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 
-from dsr_deploy import checkpoint, config, data, files, records
+from dsr_deploy import checkpoint, config, data, files, records, seal
 from dsr_deploy.config import Config
 from dsr_deploy.data import Dataset
 from dsr_deploy.errors import UserError
@@ -83,11 +83,15 @@ class _Stored:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained float network, what it was trained on, and the SHA-256 of its checkpoint."""
+    """A trained float network, what it was trained on, and the SHA-256 of its checkpoint.
+
+    ``doubt`` is what is to be said of the checkpoint, if anything.
+    """
 
     description: Description
     network: SpikingNetwork
     digest: str
+    doubt: str | None
 
     @property
     def config(self) -> Config:
@@ -253,16 +257,16 @@ def load_trained(run: RunDirectory) -> Trained:
         If a file is missing or damaged.
     """
     description = describe(run)
-    if not run.best_checkpoint.exists() and not run.latest_checkpoint.exists():
+    if not run.best_checkpoint.exists():
         raise UserError(
-            f"{run.path}: no epoch of its training came to an end; continue it with "
+            f"{run.path}: no network of its training was kept yet; continue it with "
             f"`{run.command('train --resume')}`, or train anew if it failed"
         )
     settings = description.config
     network = build(settings, description.input, len(description.classes))
     digest = files.digest(run.best_checkpoint)
-    checkpoint.load(run.best_checkpoint, network, settings)
-    return Trained(description, network.eval(), digest)
+    about = checkpoint.load(run.best_checkpoint, network, settings)
+    return Trained(description, network.eval(), digest, checkpoint.doubt(about))
 
 
 def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
@@ -278,7 +282,39 @@ def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
         "command": shlex.join(sys.argv),
     }
-    files.write_json(run.config, value)
+    files.write_json(run.config, value | {seal.KEY: config.checksum_of(value)})
+
+
+def read_history(run: RunDirectory) -> list[dict[str, Any]]:
+    """Return what was measured in each epoch: as the checkpoint holds it, which has a checksum.
+
+    Where a user removed the checkpoint, the lines of metrics.jsonl.
+
+    Raises
+    ------
+    UserError
+        If it is damaged.
+    """
+    if run.latest_checkpoint.exists():
+        return list(checkpoint.read_about(run.latest_checkpoint)["history"])
+    return files.read_json_lines(run.metrics)
+
+
+def read_result(run: RunDirectory) -> dict[str, Any]:
+    """Return what the training wrote of the network that it chose, after its checksum was checked.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
+    """
+    again = f"`{run.command('train --resume')}` writes it anew"
+    if not run.result.exists():
+        raise UserError(f"{run.result}: not there; {again}")
+    value = files.read_json(run.result)
+    if not isinstance(value, dict) or not seal.is_whole(value):
+        raise UserError(f"{run.result}: damaged, its checksum does not match its content; {again}")
+    return {name: entry for name, entry in value.items() if name != seal.KEY}
 
 
 def _sample_counts(dataset: Dataset) -> tuple[int, int]:

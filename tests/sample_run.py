@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dsr_deploy import config, data
+from dsr_deploy import config, data, seal, stage
 from dsr_deploy.export import export
 from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
@@ -110,12 +112,37 @@ def write(path: Path, made: IntegerNetwork | None = None) -> RunDirectory:
         "always_on": {},
     }
     predictions = reference.run(made, payloads()).predictions.tolist()
-    (path / "quantized-4").mkdir(parents=True)
-    run.config.write_text(json.dumps(about))
+    path.mkdir(parents=True)
+    run.config.write_text(json.dumps(about | {seal.KEY: config.checksum_of(about)}))
     run.metrics.write_text(json.dumps(epoch) + "\n")
-    run.result.write_text(json.dumps(result))
-    (path / "quantized-4" / "row.json").write_text(json.dumps(row))
-    (path / "quantized-4" / "predictions.json").write_text(json.dumps(predictions))
-    network_file.write(made, path / "quantized-4" / "network.safetensors")
+    run.result.write_text(json.dumps(seal.seal(result)))
+    put(
+        run,
+        "quantized-4",
+        {
+            "network.safetensors": network_file.to_bytes(made),
+            "row.json": json.dumps(row).encode(),
+            "predictions.json": json.dumps(predictions).encode(),
+        },
+        sequence=1,
+    )
     export(run, "loihi")
     return run
+
+
+def put(run: RunDirectory, place: str, content: Mapping[str, bytes | None], **record: Any) -> None:
+    """Write files of a stage, and entries of its manifest, as if the stage had written them.
+
+    What it held before stays; None removes a file.
+    """
+    path = run.path / place / stage.MANIFEST
+    before = json.loads(path.read_text()) if path.exists() else {"files": {}}
+    files = {name: (run.path / place / name).read_bytes() for name in before.pop("files")}
+    kept = {name: data for name, data in (files | content).items() if data is not None}
+    before.pop(seal.KEY, None)
+    stage.write(run.path, place, kept, before | record)
+
+
+def put_quantized(run: RunDirectory, made: IntegerNetwork) -> None:
+    """Let ``made`` be what was quantized to 4 bits."""
+    put(run, "quantized-4", {"network.safetensors": network_file.to_bytes(made)})

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
-from dsr_deploy import files, provenance
+from dsr_deploy import provenance
 from dsr_deploy.chip_use import ChipUse
 from dsr_deploy.errors import UserError
 from dsr_deploy.export import loihi
@@ -14,11 +13,13 @@ from dsr_deploy.export.loihi import LayerSummary
 from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.chip import load_chip
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hold import hold
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run_directory import RunDirectory
 
 TARGETS = ("loihi", "onnx", "nir")
 DEFAULT_CHIP = "loihi2"
+NETWORK = "network.safetensors"
 
 
 @dataclass(frozen=True)
@@ -62,37 +63,33 @@ def export(
         raise UserError(f"target {target!r}; known are {', '.join(TARGETS)}")
     if chip is not None and target != "loihi":
         raise UserError(f"chip {chip!r} for target {target!r}; only the target loihi has chips")
-    width = run.quantized_bits(bits)
-    source = run.quantized(width) / "network.safetensors"
-    provenance.tell(run, source.parent.name, progress or Silent())
-    folder = run.export(target)
-    use = None
-    try:
-        made_from = files.digest(source)
-        network = network_file.read(source)
-        layers = tuple(loihi.summarize(network))
-        if target == "loihi":
-            names, use = loihi.write(network, load_chip(chip or DEFAULT_CHIP), folder)
-        else:
-            names = (_write_exchange(network, target, folder),)
-    except NetworkError as error:
-        raise UserError(str(error)) from None
-    made = Export(target, width, use, layers)
-    about = {
-        "source": str(source.relative_to(run.path)),
-        provenance.KEY: made_from,
-        "files": {name: files.digest(folder / name) for name in names},
-    }
-    files.write_json(folder / "manifest.json", dataclasses.asdict(made) | about)
+    with hold(run, f"export --target {target}", f"export/{target}") as held:
+        width = run.quantized_bits(bits)
+        source = run.quantized(width).name
+        provenance.tell(run, source, progress or Silent())
+        quantized = run.read(source, NETWORK)
+        try:
+            network = network_file.from_bytes(
+                quantized.content[NETWORK], str(quantized.folder / NETWORK)
+            )
+            layers = tuple(loihi.summarize(network))
+            content, use = _files(network, target, chip)
+        except NetworkError as error:
+            raise UserError(str(error)) from None
+        made = Export(target, width, use, layers)
+        about = {"source": f"{source}/{NETWORK}", provenance.KEY: quantized.digest(NETWORK)}
+        held.write_stage(f"export/{target}", content, dataclasses.asdict(made) | about)
     return made
 
 
-def _write_exchange(network: IntegerNetwork, target: str, folder: Path) -> str:
-    """Write the network in an exchange format; return the file's name."""
-    path = folder / f"network.{target}"
+def _files(
+    network: IntegerNetwork, target: str, chip: str | None
+) -> tuple[dict[str, bytes], ChipUse | None]:
+    """Return the files of a target, by name, and what the network takes of the chip."""
+    if target == "loihi":
+        return loihi.to_files(network, load_chip(chip or DEFAULT_CHIP))
     if target == "onnx":
-        from dsr_deploy.export.onnx import write_onnx as write
+        from dsr_deploy.export.onnx import to_bytes
     else:
-        from dsr_deploy.export.nir import write_nir as write
-    write(network, path)
-    return path.name
+        from dsr_deploy.export.nir import to_bytes
+    return {f"network.{target}": to_bytes(network)}, None

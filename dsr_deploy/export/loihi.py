@@ -8,9 +8,8 @@ processes that the Lava runner builds from it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from dsr_deploy import files, lava_engine
+from dsr_deploy import lava_engine
 from dsr_deploy.chip_use import ChipUse, chip_use
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.chip import Chip, check_chip
@@ -42,21 +41,17 @@ class LayerSummary:
     proven_range: tuple[int, int]
 
 
-def write(network: IntegerNetwork, chip: Chip, folder: Path) -> tuple[tuple[str, ...], ChipUse]:
-    """Write the files for ``chip``; return their names and what the network takes of it.
+def to_files(network: IntegerNetwork, chip: Chip) -> tuple[dict[str, bytes], ChipUse]:
+    """Return the files for ``chip``, by name, and what the network takes of it.
 
     Raises
     ------
     NetworkError
-        If the chip cannot do what the network needs; then nothing is written.
+        If the chip cannot do what the network needs.
     """
     scheduled = schedule(network)
     check_chip(scheduled, chip)
-    use = chip_use(scheduled, chip)
-    content = lava_engine.to_files(scheduled)
-    for name, data in content.items():
-        files.write_bytes(folder / name, data)
-    return tuple(content), use
+    return lava_engine.to_files(scheduled), chip_use(scheduled, chip)
 
 
 def summarize(network: IntegerNetwork) -> list[LayerSummary]:

@@ -51,9 +51,14 @@ def write_nir(network: IntegerNetwork, path: Path) -> None:
     UserError
         If the file cannot be written.
     """
+    write_bytes(path, to_bytes(network))
+
+
+def to_bytes(network: IntegerNetwork) -> bytes:
+    """Return the NIR file of ``network``, in HDF5; the same network gives the same bytes."""
     buffer = io.BytesIO()
     nir.write(buffer, to_nir(network))
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def to_nir(network: IntegerNetwork) -> nir.NIRGraph:

@@ -56,7 +56,12 @@ def write_onnx(network: IntegerNetwork, path: Path) -> None:
     UserError
         If the file cannot be written.
     """
-    write_bytes(path, to_onnx(network).SerializeToString(deterministic=True))
+    write_bytes(path, to_bytes(network))
+
+
+def to_bytes(network: IntegerNetwork) -> bytes:
+    """Return the ONNX file of ``network``; the same network gives the same bytes."""
+    return bytes(to_onnx(network).SerializeToString(deterministic=True))
 
 
 def to_onnx(network: IntegerNetwork) -> onnx.ModelProto:

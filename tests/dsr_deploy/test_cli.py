@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from dsr_deploy import cli, config, run_directory, terminal
 from dsr_deploy.data import DataError
+from dsr_deploy.hold import hold
 from dsr_deploy.rank import Rank, this_rank
 
 HEAVY = ("torch", "numpy", "numba", "matplotlib", "rich", "sklearn", "spikingjelly")
@@ -352,17 +353,27 @@ def test_resume_refuses_other_settings(here: Path, capsys: pytest.CaptureFixture
     )
 
 
-def test_a_run_has_one_training_at_a_time(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_process_at_a_time_writes_in_a_run(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = sample_run.write(here / "run")
     before = _left(here)
-    with run.lock():
-        assert cli.run(["train", "--run", "run", "--resume"]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: run: another process trains here now; let it end, or name another directory with "
-        "--run DIR"
-    )
-    assert _left(here) - before == {"run/.lock"}
-    with run.lock():  # it was given back
+    with hold(run, "train"):
+        for line in (
+            "train --resume",
+            "quantize --epochs 0",
+            "export",
+            "simulate --samples 2",
+            "report",
+        ):
+            assert cli.run([*line.split(), "--run", "run"]) == 1
+            assert capsys.readouterr().err == (
+                "error: run: another process works here now; let it end, or name another directory "
+                "with --run DIR\n"
+            )
+        assert cli.run(["verify", "--engines", "event", "--samples", "2", "--run", "run"]) == 0
+    assert _left(here) == before
+    with hold(run, "train"):  # it was given back
         pass
 
 
@@ -395,7 +406,7 @@ def test_a_run_stopped_in_its_first_epoch_is_to_be_resumed(
     sample_run.write(here / "run")
     assert cli.run(["quantize", "--run", "run"]) == 1
     assert capsys.readouterr().err == (
-        "error: run: no epoch of its training came to an end; continue it with "
+        "error: run: no network of its training was kept yet; continue it with "
         "`dsr-deploy train --resume --run run`, or train anew if it failed\n"
     )
 

@@ -22,7 +22,7 @@ from dsr_deploy import onnx_engine
 from dsr_deploy.errors import UserError
 from dsr_deploy.export import export
 from dsr_deploy.export.onnx import to_onnx, write_onnx
-from dsr_deploy.hardware import network_file, reference
+from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.encoding import payload_table
 from dsr_deploy.hardware.network import (
     INPUT,
@@ -125,7 +125,7 @@ def test_a_network_that_could_overflow_is_refused_whatever_it_is_shown(payload: 
 @pytest.mark.parametrize("target", ["loihi", "onnx", "nir"])
 def test_a_network_that_could_overflow_is_not_exported(tmp_path: Path, target: str) -> None:
     run = sample_run.write(tmp_path)
-    network_file.write(overflowing(), run.quantized(4) / "network.safetensors")
+    sample_run.put_quantized(run, overflowing())
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     with pytest.raises(UserError, match=r"^population 'out', channel 0: .* may reach 24904702"):
         export(run, target)

@@ -40,13 +40,6 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
-def test_leftovers_of_a_file_are_removed_and_no_others(tmp_path: Path) -> None:
-    for name in (".a.bin.0f", ".b.bin.0f", "a.bin"):
-        (tmp_path / name).write_bytes(b"")
-    files.remove_leftovers(tmp_path / "a.bin")
-    assert sorted(os.listdir(tmp_path)) == [".b.bin.0f", "a.bin"]
-
-
 UNREADABLE = [
     (b'{"a": 1, "a": 2}', "a field occurs twice in one object"),
     (b"NaN", "NaN is not a number"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import sample_run
 from dsr_deploy import provenance
 from dsr_deploy.errors import UserError
 from dsr_deploy.export import export
-from dsr_deploy.hardware import network_file
 from dsr_deploy.progress import Silent
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.simulate import simulate
@@ -34,10 +32,7 @@ def run(tmp_path: Path) -> RunDirectory:
     run = sample_run.write(tmp_path / "run")
     run.best_checkpoint.parent.mkdir()
     run.best_checkpoint.write_bytes(b"weights")
-    path = run.quantized(4) / "row.json"
-    row = json.loads(path.read_text())
-    row["made_from"] = hashlib.sha256(b"weights").hexdigest()
-    path.write_text(json.dumps(row))
+    sample_run.put(run, "quantized-4", {}, made_from=hashlib.sha256(b"weights").hexdigest())
     export(run, "onnx")
     simulate(run, 5)
     return run
@@ -83,8 +78,7 @@ def test_training_on_leaves_all_stages_behind(run: RunDirectory) -> None:
 
 
 def test_quantizing_again_leaves_the_export_behind(run: RunDirectory) -> None:
-    other = sample_run.network(seed=1)
-    network_file.write(other, run.quantized(4) / "network.safetensors")
+    sample_run.put_quantized(run, sample_run.network(seed=1))
     assert list(provenance.stale(run)) == ["export/loihi", "export/onnx", "reports/simulate.json"]
     export(run, "loihi")
     assert list(provenance.stale(run)) == ["export/onnx", "reports/simulate.json"]
@@ -104,7 +98,7 @@ def test_a_source_that_cannot_be_read_is_refused(run: RunDirectory) -> None:
 
 @pytest.mark.parametrize("content", ['{"made_', "[]", '{"bits": "4"}'])
 def test_a_damaged_record_does_not_stop_what_renews_it(run: RunDirectory, content: str) -> None:
-    (run.path / "reports" / "simulate.json").write_text(content)
+    (run.path / "reports" / "manifest.json").write_text(content)
     (run.export("onnx") / "manifest.json").write_text(content)
     assert list(provenance.stale(run)) == ["export/onnx", "reports/simulate.json"]
     export(run, "onnx")

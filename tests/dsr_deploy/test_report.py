@@ -1,4 +1,5 @@
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -6,7 +7,6 @@ import pytest
 import sample_run
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import network_file
 from dsr_deploy.report import report
 from dsr_deploy.simulate import simulate
 
@@ -57,7 +57,7 @@ def test_report_names_what_is_of_an_earlier_network(tmp_path: Path) -> None:
     run = sample_run.write(tmp_path / "run")
     simulate(run, 20)
     assert "earlier" not in _Page(report(run)).text
-    network_file.write(sample_run.network(seed=1), run.quantized(4) / "network.safetensors")
+    sample_run.put_quantized(run, sample_run.network(seed=1))
     text = _Page(report(run)).text
     for line in (
         "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4 --chip "
@@ -71,8 +71,9 @@ def test_report_names_what_is_of_an_earlier_network(tmp_path: Path) -> None:
 
 def test_report_of_a_run_that_has_just_begun_names_the_next_commands(tmp_path: Path) -> None:
     run = sample_run.write(tmp_path / "run")
-    for name in ("metrics.jsonl", "quantized-4/row.json", "export/loihi/manifest.json"):
-        (run.path / name).unlink()
+    run.metrics.unlink()
+    for place in ("quantized-4", "export/loihi"):
+        shutil.rmtree(run.path / place)
     text = _Page(report(run)).text
     for command in ("train --resume", "quantize --bits 4", "export --target loihi", "simulate"):
         assert f"Not there yet: dsr-deploy {command} --run {run.path} adds it." in text

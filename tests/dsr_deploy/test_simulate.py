@@ -111,6 +111,7 @@ def test_simulate_writes_the_reports(run: RunDirectory) -> None:
         "sparsity.svg",
         "energy.csv",
         "energy.json",
+        "manifest.json",
     }
     stored = json.loads((run.reports / "simulate.json").read_text())
     exported = (run.export("loihi") / "network.safetensors").read_bytes()
@@ -130,7 +131,7 @@ def test_a_prediction_that_differs_is_named(run: RunDirectory) -> None:
     found = predictions[36]
     predictions[36] = 9 - found
     predictions[37] = 9 - predictions[37]  # not among the samples that are simulated
-    path.write_text(json.dumps(predictions))
+    sample_run.put(run, "quantized-4", {path.name: json.dumps(predictions).encode()})
     message = (
         f"test sample 36: the simulator predicts class {found}, the quantized network predicted "
         f"{9 - found}; 1 of 10 predictions differ: export again if the network was quantized "
@@ -147,29 +148,28 @@ def test_a_prediction_that_differs_is_named(run: RunDirectory) -> None:
         (
             "quantized-4/predictions.json",
             None,
-            "{file}: not there; run `dsr-deploy quantize --bits 4 --run {run}` and "
-            "`dsr-deploy export --target loihi --run {run}` again",
+            "{file}: not there; run `dsr-deploy quantize --bits 4 --run {run}` again",
         ),
         (
             "quantized-4/predictions.json",
             "[1, 2]",
-            "{file}: 2 predictions for a test set of 360 samples; run `dsr-deploy quantize "
-            "--bits 4 --run {run}` and `dsr-deploy export --target loihi --run {run}` again",
+            "{file}: damaged, or not the file that was written with manifest.json; run "
+            "`dsr-deploy quantize --bits 4 --run {run}` again",
         ),
         (
             "export/loihi/network.safetensors",
             None,
-            "{run}: no exported network; run `dsr-deploy export --target loihi --run {run}` first",
+            "{file}: not there; run `dsr-deploy export --target loihi --run {run}` again",
         ),
         (
             "export/loihi/manifest.json",
             "{}",
-            "{file}: it names no bits; run `dsr-deploy export --target loihi --run {run}` again",
+            "{file}: it has no checksum; run `dsr-deploy export --target loihi --run {run}` again",
         ),
         (
             "export/loihi/manifest.json",
             None,
-            "{file}: cannot be read (No such file or directory)",
+            "{file}: not there; run `dsr-deploy export --target loihi --run {run}` again",
         ),
         (
             "config.json",
@@ -190,6 +190,30 @@ def test_missing_and_damaged_files_are_named(
     with _refused(message.format(file=path, run=run.path)):
         simulate(run)
     assert not run.reports.exists()
+
+
+def test_predictions_of_another_test_set_are_refused(run: RunDirectory) -> None:
+    sample_run.put(run, "quantized-4", {"predictions.json": b"[1, 2]"})
+    with _refused(
+        f"{run.quantized(4)}/predictions.json: 2 predictions for a test set of 360 samples; run "
+        f"`dsr-deploy quantize --bits 4 --run {run.path}` and `dsr-deploy export --run {run.path}` "
+        "again"
+    ):
+        simulate(run)
+
+
+@pytest.mark.parametrize(
+    ("record", "missing"), [({"bits": None}, "bits"), ({"chip": {"cores": 1}}, "chip")]
+)
+def test_a_manifest_that_does_not_say_enough_is_refused(
+    run: RunDirectory, record: dict[str, object], missing: str
+) -> None:
+    sample_run.put(run, "export/loihi", {}, **record)
+    with _refused(
+        f"{run.export('loihi') / 'manifest.json'}: it names no {missing}; run "
+        f"`dsr-deploy export --target loihi --run {run.path}` again"
+    ):
+        simulate(run)
 
 
 @pytest.mark.parametrize("samples", [0, -1, 361])
