@@ -203,7 +203,7 @@ def quantize(directory: Path | None, as_json: bool, data_dir: Path | None, **cho
 )  # fmt: skip
 @click.option("--chip", type=click.Choice(["loihi1", "loihi2"]),
               help="For which chip, of target loihi.  [default: loihi2]")  # fmt: skip
-@click.option("--bits", type=int, help="Which quantized network.  [default: the newest]")
+@click.option("--bits", type=int, help="Which quantized network.  [default: the last one made]")
 @common
 def export(
     directory: Path | None, as_json: bool, target: str, chip: str | None, bits: int | None

@@ -295,8 +295,8 @@ def read(path: Path) -> Config:
         ) from None
     if KEY in stored and stored[KEY] != checksum_of(stored):
         raise UserError(
-            f"{path}: not as the training wrote it, its checksum does not match; restore it, or "
-            f"remove its entry '{KEY}' if the change is meant"
+            f"{path}: not as the training wrote it, its checksum does not match; restore it: only "
+            f"{', '.join(FREE)} may be changed"
         )
     return settings
 

@@ -27,11 +27,12 @@ from typing import Any, Final
 from dsr_deploy import files
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import json_text
-from dsr_deploy.hardware.network_file import MAX_FILE
 from dsr_deploy.hardware.regular_file import read_regular
 from dsr_deploy.seal import KEY, is_whole, seal
 
 MANIFEST: Final = "manifest.json"
+MAX_FILE: Final = 1 << 30
+"""Most bytes of a file that is read."""
 LEFTOVER: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}(?P<old>\.old)?")
 
 

@@ -112,7 +112,7 @@ def write(path: Path, made: IntegerNetwork | None = None) -> RunDirectory:
         "always_on": {},
     }
     predictions = reference.run(made, payloads()).predictions.tolist()
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     run.config.write_text(json.dumps(about | {seal.KEY: config.checksum_of(about)}))
     run.metrics.write_text(json.dumps(epoch) + "\n")
     run.result.write_text(json.dumps(seal.seal(result)))

@@ -92,7 +92,8 @@ def test_a_source_that_was_deleted_says_nothing(run: RunDirectory) -> None:
 def test_a_source_that_cannot_be_read_is_refused(run: RunDirectory) -> None:
     run.best_checkpoint.unlink()
     run.best_checkpoint.mkdir()
-    with pytest.raises(UserError, match=r"best\.safetensors: cannot be read \(Is a directory\)$"):
+    message = r"best\.safetensors: cannot be read \(it is a folder, not a regular file\)$"
+    with pytest.raises(UserError, match=message):
         provenance.stale(run)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sample_run
 
-from dsr_deploy import config, run_directory, seal
+from dsr_deploy import config, run_directory
 from dsr_deploy.errors import UserError
 from dsr_deploy.export import export
 from dsr_deploy.hardware import network_file
@@ -145,8 +145,8 @@ def test_a_configuration_is_read_only_as_it_was_written(tmp_path: Path) -> None:
         assert before in stored
         run.config.write_text(stored.replace(before, after))
         with _refused(
-            f"{run.config}: not as the training wrote it, its checksum does not match; restore it, "
-            f"or remove its entry '{seal.KEY}' if the change is meant"
+            f"{run.config}: not as the training wrote it, its checksum does not match; restore it: "
+            "only data_dir, device, epochs, precision may be changed"
         ):
             config.read(run.config)
 

@@ -22,7 +22,7 @@ from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.quantize import QuantizeConfig
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.train import Epoch, chosen
-from dsr_deploy.trained import load_trained
+from dsr_deploy.trained import load_trained, read_result
 
 SMALL = {"timesteps": 1, "batch_size": 256, "precision": "fp32", "device": "cpu"}
 
@@ -77,7 +77,7 @@ def test_the_network_of_the_best_epoch_is_kept_and_alone_is_tested(
     _train(tmp_path / "three", monkeypatch, script, epochs=3, warmup_epochs=0)
     assert script.read == [142, 142, 142, 360]
     run = RunDirectory(tmp_path / "three")
-    result = json.loads(run.result.read_text())
+    result = read_result(run)
     digest = hashlib.sha256(run.best_checkpoint.read_bytes()).hexdigest()
     assert result == {
         "epoch": 2,
@@ -104,7 +104,7 @@ def test_the_papers_recipe_takes_the_last_epoch(
     _train(tmp_path, monkeypatch, script, epochs=2, validation=0.0, warmup_epochs=0)
     assert script.read == [360]
     run = RunDirectory(tmp_path)
-    result = json.loads(run.result.read_text())
+    result = read_result(run)
     assert (result["epoch"], result["chosen_by"]) == (2, "last epoch")
     best, latest = _model(run.best_checkpoint), _model(run.latest_checkpoint)
     assert all(torch.equal(best[name], latest[name]) for name in best)
