@@ -162,7 +162,7 @@ def test_folded_values_give_the_spikes_of_the_papers_networks(
     arch: str, size: int, neuron: Neuron
 ) -> None:
     network = filled(topology(arch, (3, size, size), 10), neuron, 0)
-    payloads = payloads_for(network, 4, framed=False)
+    payloads = payloads_for(network, 2, framed=False)
     expected = unrolled.spikes(network, payloads, STEP)
     found = folded_run(network, payloads, STEP)
     assert found.clear.all()
