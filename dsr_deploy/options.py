@@ -25,6 +25,8 @@ class Directory(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         """Return the path."""
+        if not os.fspath(value):
+            self.fail("an empty name; '.' is the directory you are in", param, ctx)
         path = cast(Path, super().convert(files.at_home(value), param, ctx))
         return Path(os.path.abspath(path)) if self.absolute else path
 

@@ -77,6 +77,12 @@ def _find(directory: Path, tests: tuple[str, str]) -> FolderTree:
         )
     parts = (_list_files(train, classes), _list_files(test, classes))
     contents = (digest.of_files(train, parts[0].files), digest.of_files(test, parts[1].files))
+    inner = [tuple(_subfolders(train / name)) for name in classes]
+    if len(inner[0]) > 1 and len(set(inner)) == 1:
+        notes += (
+            f"{train}: every class holds the same folders, {_few(list(inner[0]))}; if these are "
+            "the classes, move them up",
+        )
     for folder in (train, test):
         loose = _loose_files(folder)
         if loose:

@@ -42,6 +42,8 @@ def load_imagenet(
     shape = (3, image_size, image_size)
     # ImageNet's own test/ has no labels, so val/ goes first
     found = find(directory, ("val", "test"))
+    for part in (found.train, found.test):
+        open_image(part.files[0])  # if nothing can be read, no training is begun
     train, test = (FolderSplit(p.files, p.labels, shape) for p in (found.train, found.test))
     return Dataset(
         name="imagenet",
@@ -81,6 +83,7 @@ def load_imagefolder(
     """
     found = find(directory, ("test", "val"))
     first = open_image(found.train.files[0])
+    open_image(found.test.files[0])  # now, though it may be needed after an epoch only
     channels = {mode: channels for channels, mode in MODES.items()}.get(first.mode)
     if channels is None:
         raise DataError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,12 +117,24 @@ def _folder(directory: Path, download: bool) -> Path:
 
 
 def _download(directory: Path) -> None:
+    """Let spikingjelly download and unpack the recordings, completely or not at all."""
     from spikingjelly.datasets.cifar10_dvs import CIFAR10DVS
 
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         CIFAR10DVS(str(directory), data_type="event")
-    except Exception as error:  # spikingjelly and its archives raise almost anything
+    except BaseException as error:
+        for unpacked in ("extract", "events_np"):
+            shutil.rmtree(directory / unpacked, ignore_errors=True)
+        (directory / "events_np.building").unlink(missing_ok=True)
+        # whole archives stay; spikingjelly compares their checksums the next time
+        for folder in (directory / "download", *missing):
+            with contextlib.suppress(OSError):  # it is not there or not empty
+                folder.rmdir()
+        if not isinstance(error, Exception):
+            raise
+        # spikingjelly and its archives raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{directory}: spikingjelly cannot download it ({reason})") from None
 

@@ -105,6 +105,18 @@ WRONG = [
         "Invalid value for '--target': 'fpga' is not one of 'loihi', 'onnx', 'nir'; "
         "see `dsr-deploy export --help`",
     ),
+    (
+        "train --run=",
+        2,
+        "Invalid value for '--run': an empty name; '.' is the directory you are in; "
+        "see `dsr-deploy train --help`",
+    ),
+    (
+        "simulate --data-dir=",
+        2,
+        "Invalid value for '--data-dir': an empty name; '.' is the directory you are in; "
+        "see `dsr-deploy simulate --help`",
+    ),
     # values out of range
     ("quantize --bits 9", 1, "bits 9; 2 to 8 are possible"),
     ("quantize --bits 1", 1, "bits 1; 2 to 8 are possible"),

@@ -402,11 +402,29 @@ def test_frames_that_cannot_be_written_are_named(
     assert {entry.name for entry in recordings.iterdir()} == {"extract", "counts_4_48x48.lock"}
 
 
-def test_a_failed_download_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("no\nnetwork")
+@pytest.mark.parametrize("stop", [RuntimeError("no\nnetwork"), KeyboardInterrupt()])
+def test_a_download_that_does_not_end_leaves_whole_archives_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
+) -> None:
+    directory = tmp_path / "new" / "dvs"
 
-    monkeypatch.setattr(CIFAR10DVS, "__init__", fail)
-    message = f"{tmp_path}: spikingjelly cannot download it (no network)"
-    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
-        load("cifar10-dvs", tmp_path, timesteps=T)
+    def unpack(_: CIFAR10DVS, root: str, **__: object) -> None:
+        (Path(root) / "events_np.building").touch()
+        (Path(root) / "download").mkdir(exist_ok=True)
+        (Path(root) / "extract" / "cat").mkdir(parents=True)
+        raise stop
+
+    monkeypatch.setattr(CIFAR10DVS, "__init__", unpack)
+    if isinstance(stop, RuntimeError):
+        message = f"{directory}: spikingjelly cannot download it (no network)"
+        with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+            load("cifar10-dvs", directory, timesteps=T)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            load("cifar10-dvs", directory, timesteps=T)
+    assert not list(tmp_path.iterdir())
+    (directory / "download").mkdir(parents=True)
+    (directory / "download" / "cat.zip").touch()
+    with pytest.raises((DataError, KeyboardInterrupt)):
+        load("cifar10-dvs", directory, timesteps=T)
+    assert [path.name for path in directory.rglob("*")] == ["download", "cat.zip"]

@@ -400,6 +400,33 @@ def test_an_extra_level_of_folders_is_guessed(make_folder: Callable[..., Path]) 
     )
 
 
+def test_an_extra_level_in_every_class_is_told(make_folder: Callable[..., Path]) -> None:
+    directory = make_folder(8, 8)
+    for split in ("test", "train"):
+        (directory / split).rename(directory / "inner")
+        for name in ("first", "second"):
+            shutil.copytree(directory / "inner", directory / split / name)
+        shutil.rmtree(directory / "inner")
+    data = load("imagefolder", directory, timesteps=1)
+    assert data.classes == ("first", "second")
+    assert data.notes == (
+        f"{directory / 'train'}: every class holds the same folders, 'ant', 'bee', 'cow'; if these "
+        "are the classes, move them up",
+    )
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize("dataset", ["imagenet", "imagefolder"])
+def test_files_that_are_no_images_are_named_before_training(
+    make_folder: Callable[..., Path], dataset: str, part: str
+) -> None:
+    directory = make_folder(80, 80, test="val")
+    for path in (directory / part).glob("*/*"):
+        path.write_bytes(b"no image")
+    file = directory / part / "ant" / "0.png"
+    fails(directory, f"{file}: this is not an image; remove it or replace it", dataset)
+
+
 def test_differing_classes_are_named(make_folder: Callable[..., Path]) -> None:
     directory = make_folder(8, 8)
     write_image(directory / "train" / "dog" / "0.png", random_pixels(0, 8, 8))

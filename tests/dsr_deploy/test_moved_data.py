@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dsr_deploy import cli, config
+from dsr_deploy import cli, config, seal
 from dsr_deploy.data import digest, load
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.trained import describe
@@ -133,7 +133,7 @@ def test_other_images_with_the_same_labels_are_refused(
 def test_a_run_of_before_is_taken_without_a_digest(moved: Path) -> None:
     path = moved / "run" / "config.json"
     about = json.loads(path.read_text())
-    del about["contents"]
+    del about["contents"], about[seal.KEY]
     path.write_text(json.dumps(about))
     assert describe(RunDirectory(moved / "run")).contents == ("", "")
     assert cli.run(("quantize", "--epochs", "0", "--run", "run", "--data-dir", "disk2/pics")) == 0
@@ -153,6 +153,7 @@ def test_what_is_missing_later_is_not_downloaded(
     path = moved / "run" / "config.json"
     about = json.loads(path.read_text())
     about["config"] |= {"dataset": "cifar10", "crop": 1.0}
+    about[seal.KEY] = config.checksum_of(about)
     path.write_text(json.dumps(about))
     monkeypatch.setattr("torchvision.datasets.CIFAR10.download", pytest.fail)
     assert cli.run(("train", "--resume", "--run", "run")) == 1
