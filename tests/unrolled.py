@@ -1,7 +1,10 @@
 """DSR unrolled in time, with autograd: the oracle of the training engine.
 
-Every timestep keeps its own tensors and its own gradient, as the authors' code and spikingjelly do;
-nothing is shared with the engine but the parameters. A network of float64 runs in float64.
+Every timestep keeps its own tensors and its own gradient; nothing is shared with the engine but the
+parameters. For IF each step's gradient is that of the authors' code and spikingjelly. For LIF it is
+the derivative of the weighted mean, a share of each timestep's weight, where theirs gives every
+timestep the same share, and none at a mean input of exactly 0 (docs/training.md). A network of
+float64 runs in float64.
 """
 
 from __future__ import annotations

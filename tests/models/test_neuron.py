@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from spikingjelly.activation_based.neuron import DSRIFNode, DSRLIFNode
+from unrolled import UnrolledSpikes
 
 from dsr_deploy.models import dynamics
 from dsr_deploy.models.neuron import Neuron
@@ -90,6 +91,32 @@ def test_lif_gradients_are_spikingjellys_where_the_formula_agrees() -> None:
     assert torch.allclose(to_mean / timesteps, current.grad[0], rtol=1e-4, atol=1e-6)
     assert oracle.v_threshold.grad is not None
     assert torch.allclose(to_height * dt, oracle.v_threshold.grad, rtol=1e-4)
+
+
+def test_the_authors_share_lifs_gradient_evenly_over_time_and_stop_it_at_a_mean_of_zero() -> None:
+    """What docs/training.md says of spikingjelly's neuron, which does as the authors' does."""
+    torch.manual_seed(0)
+    timesteps, dt, v_threshold = 6, 0.1, 0.3
+    neuron = make("lif", timesteps, 0.5, dt)
+    current = torch.randn(timesteps, *SHAPE) * 4 + 2
+    current[:, 0, 0, 0, 0] = 0  # its mean is exactly 0
+    theirs, ours = current.clone().requires_grad_(), current.clone().requires_grad_()
+    upstream = torch.rand(SHAPE) + 0.5
+    oracle = DSRLIFNode(T=timesteps, v_threshold=v_threshold, tau=1.0, delta_t=dt, alpha=0.5)
+    (oracle(theirs).mean(0) * upstream).sum().backward()
+    height = torch.tensor(v_threshold / dt)
+    (UnrolledSpikes.apply(ours, height, neuron).mean(0) * upstream).sum().backward()
+    assert theirs.grad is not None
+    assert ours.grad is not None
+    assert torch.equal(theirs.grad, theirs.grad[:1].expand_as(theirs.grad))
+    total = ours.grad.sum(0)
+    weights = torch.tensor(neuron.weights).reshape(-1, 1, 1, 1, 1)
+    assert torch.allclose(ours.grad, weights * total, rtol=1e-5)
+    assert theirs.grad[:, 0, 0, 0, 0].abs().max() == 0
+    assert total[0, 0, 0, 0] > 0
+    elsewhere = torch.ones(SHAPE, dtype=torch.bool)
+    elsewhere[0, 0, 0, 0] = False
+    assert torch.allclose(theirs.grad.sum(0)[elsewhere], total[elsewhere], rtol=1e-4)
 
 
 def test_reset_keeps_the_overshoot() -> None:
