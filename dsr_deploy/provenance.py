@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dsr_deploy import files
+from dsr_deploy import files, stage
 from dsr_deploy.errors import UserError
+from dsr_deploy.hardware.chip import known_chips
 from dsr_deploy.progress import Progress
-from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.run_directory import TARGETS, RunDirectory
 
 KEY: Final = "made_from"
 SIMULATION: Final = "reports/simulate.json"
@@ -52,20 +53,20 @@ def stale(run: RunDirectory) -> dict[str, Stale]:
         If a source cannot be read.
     """
     found: dict[str, Stale] = {}
-    for stage, record, source, command in _stages(run):
+    for place, record, source, command in _stages(run):
         changed = source.exists() and record.get(KEY) != files.digest(source)
         before = source.parent.relative_to(run.path).as_posix()
         if changed or before in found:
-            found[stage] = Stale(stage, before, run.command(command))
+            found[place] = Stale(place, before, run.command(command))
     return found
 
 
-def tell(run: RunDirectory, stage: str, progress: Progress) -> None:
-    """Note that ``stage`` is stale, if it is, and what it was made from before."""
+def tell(run: RunDirectory, place: str, progress: Progress) -> None:
+    """Note that the stage at ``place`` is stale, if it is, and what it was made from before."""
     found, chain = stale(run), list[Stale]()
-    while stage in found:
-        chain.append(found[stage])
-        stage = chain[-1].source
+    while place in found:
+        chain.append(found[place])
+        place = chain[-1].source
     for line in reversed(chain):
         progress.note(str(line))
 
@@ -75,15 +76,18 @@ def _stages(run: RunDirectory) -> Iterator[tuple[str, dict[str, Any], Path, str]
     for width in run.widths():
         place = f"quantized-{width}"
         yield place, _record(run, place), run.best_checkpoint, f"quantize --bits {width}"
-    for path in sorted(run.path.glob("export/[!.]*/manifest.json")):
-        target = path.parent.name
+    for target in TARGETS:
+        if not stage.is_there(run.path, f"export/{target}"):
+            continue
         record, command = _record(run, f"export/{target}"), f"export --target {target}"
         source = run.best_checkpoint
-        if isinstance(bits := record.get("bits"), int):
+        # Of what a record says, nothing is put into a command but what the command may be given.
+        bits, use = record.get("bits"), record.get("chip")
+        if type(bits) is int and bits in range(2, 9):
             source = run.quantized(bits) / "network.safetensors"
             command += f" --bits {bits}"
-        if isinstance(chip := record.get("chip"), dict) and "chip" in chip:
-            command += f" --chip {chip['chip']}"
+        if isinstance(use, dict) and (chip := use.get("chip")) in known_chips():
+            command += f" --chip {chip}"
         yield f"export/{target}", record, source, command
     if (run.path / SIMULATION).exists():
         source = run.export("loihi") / "network.safetensors"

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import base64
-import json
+import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dsr_deploy import config, files, provenance, stage, tables
+from dsr_deploy import provenance, records, stage, tables
 from dsr_deploy.errors import UserError
+from dsr_deploy.export import Export
 from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
+from dsr_deploy.history import Epoch, read_history, read_result
 from dsr_deploy.hold import hold
 from dsr_deploy.plots import draw, own_style
+from dsr_deploy.printing import escaped
+from dsr_deploy.quantize import Row
+from dsr_deploy.records import Record
 from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.trained import read_history, read_result
+from dsr_deploy.simulate import SimulationReport
+from dsr_deploy.trained import describe
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -31,7 +36,7 @@ def report(run: RunDirectory) -> Path:
     UserError
         If a file of the run is damaged.
     """
-    config.read(run.config)
+    describe(run)  # before anything is written
     with hold(run, "report", "reports") as held:
         path = run.reports / "report.html"
         held.write_bytes(path, _page(run).encode())
@@ -39,31 +44,23 @@ def report(run: RunDirectory) -> Path:
 
 
 def _page(run: RunDirectory) -> str:
-    try:
-        values = _values(run)
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        raise UserError(
-            f"{run.path}: a file of the run is missing or damaged ({error!r}); run its stage again"
-        ) from None
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=lambda value: escaped(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template("report.html").render(values)
+    return environment.get_template("report.html").render(_values(run))
 
 
 def _values(run: RunDirectory) -> dict[str, Any]:
     """Return what the template shows; None for a stage that has not been run."""
-    about = files.read_json(run.config)
+    about = describe(run)
     return {
         "name": run.path.resolve().name,
-        "config": about["config"],
-        "samples": about["samples"],
-        "classes": len(about["classes"]),
-        "versions": about["versions"],
-        "command": about["command"],
+        "about": about,
+        "config": dataclasses.asdict(about.config),
         "training": _training(run),
         "stale": {place: str(line) for place, line in provenance.stale(run).items()},
         "quantization": _quantization(run),
@@ -77,28 +74,29 @@ def _training(run: RunDirectory) -> dict[str, Any] | None:
     if not run.metrics.exists():
         return None
     epochs = read_history(run)
-    tested = _objects(read_result(run)) if run.result.exists() else None
+    if not epochs:
+        return None
     return {
-        "tested": tested,
+        "tested": read_result(run) if run.result.exists() else None,
         "epochs": len(epochs),
         "plot": _embed(draw(_curves(epochs), "svg")),
     }
 
 
-def _curves(epochs: list[dict[str, Any]]) -> Figure:
+def _curves(epochs: list[Epoch]) -> Figure:
     """Draw accuracies and the firing rate, epoch by epoch."""
     with own_style():
         figure = Figure(figsize=(7, 3.4), layout="constrained")
         axes = figure.add_subplot()
-        places = [epoch["epoch"] for epoch in epochs]
+        places = [epoch.epoch for epoch in epochs]
         for name, label, colour in (
             ("train_accuracy", "training accuracy", "#88ccee"),
             ("validation_accuracy", "validation accuracy", "#4477aa"),
             ("firing_rate", "firing rate", "#cc6677"),
         ):
-            if name == "validation_accuracy" and epochs[0].get(name) is None:
+            values = [getattr(epoch, name) for epoch in epochs]
+            if None in values:
                 continue  # no samples were held out
-            values = [epoch[name] for epoch in epochs]
             axes.plot(places, values, marker=".", label=label, color=colour)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -108,14 +106,18 @@ def _curves(epochs: list[dict[str, Any]]) -> Figure:
 
 
 def _quantization(run: RunDirectory) -> tables.Table | None:
-    rows = [_read(run, f"quantized-{bits}", "row.json") for bits in reversed(run.widths())]
+    rows = [_read(Row, run, f"quantized-{bits}", "row.json") for bits in reversed(run.widths())]
     return tables.quantization(rows) if rows else None
 
 
 def _exported(run: RunDirectory) -> dict[str, Any] | None:
     if not stage.is_there(run.path, "export/loihi"):
         return None
-    manifest = _objects(run.read("export/loihi").record)
+    written = run.read("export/loihi")
+    where = str(written.folder / stage.MANIFEST)
+    manifest = records.read(Export, written.record, where)
+    if manifest.chip is None:
+        raise UserError(f"{where}: field 'chip' is None, not an object; run its stage again")
     return {
         "bits": manifest.bits,
         "layers": tables.layers(manifest.layers),
@@ -127,15 +129,15 @@ def _exported(run: RunDirectory) -> dict[str, Any] | None:
 def _simulation(run: RunDirectory) -> dict[str, Any] | None:
     if not (run.path / provenance.SIMULATION).exists():
         return None
-    written = run.read("reports", "simulate.json", "sparsity.svg")
-    found = _objects(written.json("simulate.json"))
+    found = _read(SimulationReport, run, "reports", "simulate.json")
+    plot = run.read("reports", "sparsity.svg").content["sparsity.svg"]
     sources = {line.constants: line for line in found.energy}
     return {
         "bits": found.bits,
         "samples": found.samples,
         "accuracy": f"{found.accuracy:.2%}",
         "synops": f"{found.synops:,.0f}",
-        "plot": _embed(written.content["sparsity.svg"]),
+        "plot": _embed(plot),
         "sparsity": tables.sparsity(found.sparsity),
         "energy": tables.energy(found.energy),
         "ranges": tables.ranges(found.ranges),
@@ -144,17 +146,10 @@ def _simulation(run: RunDirectory) -> dict[str, Any] | None:
     }
 
 
-def _read(run: RunDirectory, place: str, name: str) -> Any:
-    return _objects(run.read(place, name).json(name))
-
-
-def _objects(value: Any) -> Any:
-    """Return JSON objects as objects with attributes, as the tables take them."""
-    return json.loads(json.dumps(value), object_hook=_object)
-
-
-def _object(value: dict[str, Any]) -> SimpleNamespace:
-    return SimpleNamespace(**value)
+def _read(kind: type[Record], run: RunDirectory, place: str, name: str) -> Record:
+    """Return what a stage wrote as a dataclass."""
+    written = run.read(place, name)
+    return records.read(kind, written.json(name), str(written.folder / name))
 
 
 def _embed(svg: bytes) -> str:

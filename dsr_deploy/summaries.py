@@ -35,24 +35,24 @@ def configuration(settings: Config) -> str:
 
 def trained(run: RunDirectory, settings: Config) -> tuple[dict[str, Any], str]:
     """Summarize a finished training from what it wrote; return the values and the text."""
-    from dsr_deploy.trained import read_history, read_result
+    from dsr_deploy.history import read_history, read_result
 
     epochs, tested = read_history(run), read_result(run)
     result = {"run": str(run.path), "result": tested, "last": epochs[-1]}
-    seconds = sum(epoch["seconds"] for epoch in epochs)
-    held_out = tested["validation_accuracy"]
+    seconds = sum(epoch.seconds for epoch in epochs)
+    held_out = tested.validation_accuracy
     choice = (
         "the last one: no samples were held out to choose by"
         if held_out is None
-        else f"the best of {tested['epochs']} on {tested['validation_samples']:,} held-out "
+        else f"the best of {tested.epochs} on {tested.validation_samples:,} held-out "
         f"training samples ({held_out:.2%})"
     )
     text = (
         f"Trained {settings.arch} with {settings.neuron.upper()} neurons and {settings.timesteps} "
         f"timesteps on {settings.dataset}: {len(epochs)} epochs in {seconds:.0f} s.\n"
-        f"  network        of epoch {tested['epoch']}, {choice}\n"
-        f"  test accuracy  {tested['test_accuracy']:.2%} on {tested['test_samples']:,} samples\n"
-        f"  firing rate    {tested['firing_rate']:.2%} of the neurons at each timestep\n"
+        f"  network        of epoch {tested.epoch}, {choice}\n"
+        f"  test accuracy  {tested.test_accuracy:.2%} on {tested.test_samples:,} samples\n"
+        f"  firing rate    {tested.firing_rate:.2%} of the neurons at each timestep\n"
         f"  written to     {_shown(run.path)}\n\n"
         + _next(run, "quantize --bits 4", "turns its weights into whole numbers of 4 bits")
     )

@@ -161,7 +161,7 @@ def cores(use: ChipUse) -> Table:
     for layer in use.layers:
         found = {usage.limit: usage for usage in layer.usage}
         cells = (_percent(found.get(limit)) for limit in columns)
-        binding = columns[layer.binding] + ("" if layer.fits else ", too much")
+        binding = columns.get(layer.binding, layer.binding) + ("" if layer.fits else ", too much")
         rows.append((layer.name, f"{layer.cores:,}", f"{layer.synapses:,}", *cells, binding))
     return Table(("layer", "cores", "synapses", *columns.values(), "most"), rows)
 

@@ -7,20 +7,19 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsr_deploy import checkpoint, distributed, files
-from dsr_deploy.checkpoint import AGAIN
+from dsr_deploy import checkpoint, distributed, files, history
 from dsr_deploy.config import Config, PrecisionName
 from dsr_deploy.curves import Curves, write_curves
 from dsr_deploy.data import Batches, Dataset, Split, batches, hold_out
 from dsr_deploy.errors import UserError
 from dsr_deploy.evaluate import Evaluation, evaluate
+from dsr_deploy.history import Epoch, Result, chosen
 from dsr_deploy.hold import Held, hold
 from dsr_deploy.models import int8_convolution
 from dsr_deploy.models.currents import Precision
@@ -37,67 +36,6 @@ THRESHOLD_SAMPLES = 64
 RESUME = "train --resume"
 SILENT_AFTER = 20
 """Training steps after which a layer that has not fired is reported."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """A line of metrics.jsonl. Accuracies and rates lie between 0 and 1.
-
-    Attributes
-    ----------
-    lr : learning rate at the epoch's end
-    validation_loss, validation_accuracy : None if no samples are held out
-    firing_rate, firing_rates : of all neurons and by population, on the validation part, or on
-        some of the epoch's training batches if there is none
-    """
-
-    epoch: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float | None
-    validation_accuracy: float | None
-    firing_rate: float
-    firing_rates: dict[str, float]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """result.json: the network that later stages take, and the one reading of the test set.
-
-    Attributes
-    ----------
-    epoch, epochs : after which epoch it was taken, and how many were trained
-    chosen_by : "validation accuracy", or "last epoch" if no samples are held out
-    validation_accuracy, validation_samples : of the part that it was chosen by; None and 0
-    test_loss, test_accuracy, test_samples : on the test set
-    firing_rate, firing_rates : on the test set, of all neurons and by population
-    made_from : SHA-256 of the checkpoint
-    """
-
-    epoch: int
-    epochs: int
-    chosen_by: str
-    validation_accuracy: float | None
-    validation_samples: int
-    test_loss: float
-    test_accuracy: float
-    test_samples: int
-    firing_rate: float
-    firing_rates: dict[str, float]
-    made_from: str
-
-
-def chosen(epochs: Sequence[Epoch]) -> Epoch:
-    """Return the epoch whose network later stages take.
-
-    The highest validation accuracy, and among those that reach it the lowest validation loss;
-    without a validation part the last.
-    """
-    if epochs[-1].validation_accuracy is None:
-        return epochs[-1]
-    return max(epochs, key=lambda epoch: (epoch.validation_accuracy, -(epoch.validation_loss or 0)))
 
 
 def train(
@@ -401,12 +339,7 @@ class _Training:
         about = checkpoint.load(path, self.network, self.settings, self.optimizer)
         if (doubt := checkpoint.doubt(about)) is not None:
             self.progress.note(doubt)
-        try:
-            self.epochs = [Epoch(**line) for line in about["history"]]
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path}: its history is of no training ({error}); {AGAIN}") from None
-        if [epoch.epoch for epoch in self.epochs] != list(range(1, len(self.epochs) + 1)):
-            raise UserError(f"{path}: its history is not that of whole epochs; {AGAIN}")
+        self.epochs = history.of_checkpoint(path, about)
         if (planned := about["config"]["epochs"]) != self.settings.epochs:
             self.progress.note(
                 f"config.json says {self.settings.epochs} epochs, the training was begun with "

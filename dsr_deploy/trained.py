@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class Description:
     ----------
     samples : for training and for testing
     labels : SHA-256 of their labels
+    versions : of the packages that it was trained with
+    command : that began it
     contents : what tells them from others, see :class:`dsr_deploy.data.Dataset`; empty in runs of
         before
     """
@@ -52,6 +54,8 @@ class Description:
     samples: tuple[int, int]
     labels: str
     contents: tuple[str, str]
+    versions: dict[str, str]
+    command: str
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class _Stored:
     classes: tuple[str, ...]
     samples: _Counts
     labels: str
+    versions: dict[str, str]
+    command: str
     contents: _Digests = _Digests()
 
 
@@ -244,6 +250,8 @@ def describe(run: RunDirectory) -> Description:
         classes=stored.classes,
         samples=(samples.train, samples.test),
         labels=stored.labels,
+        versions=stored.versions,
+        command=stored.command,
         contents=(contents.train, contents.test),
     )
 
@@ -283,38 +291,6 @@ def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
         "command": shlex.join(sys.argv),
     }
     files.write_json(run.config, value | {seal.KEY: config.checksum_of(value)})
-
-
-def read_history(run: RunDirectory) -> list[dict[str, Any]]:
-    """Return what was measured in each epoch: as the checkpoint holds it, which has a checksum.
-
-    Where a user removed the checkpoint, the lines of metrics.jsonl.
-
-    Raises
-    ------
-    UserError
-        If it is damaged.
-    """
-    if run.latest_checkpoint.exists():
-        return list(checkpoint.read_about(run.latest_checkpoint)["history"])
-    return files.read_json_lines(run.metrics)
-
-
-def read_result(run: RunDirectory) -> dict[str, Any]:
-    """Return what the training wrote of the network that it chose, after its checksum was checked.
-
-    Raises
-    ------
-    UserError
-        If it is missing or damaged.
-    """
-    again = f"`{run.command('train --resume')}` writes it anew"
-    if not run.result.exists():
-        raise UserError(f"{run.result}: not there; {again}")
-    value = files.read_json(run.result)
-    if not isinstance(value, dict) or not seal.is_whole(value):
-        raise UserError(f"{run.result}: damaged, its checksum does not match its content; {again}")
-    return {name: entry for name, entry in value.items() if name != seal.KEY}
 
 
 def _sample_counts(dataset: Dataset) -> tuple[int, int]:

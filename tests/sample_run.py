@@ -110,6 +110,7 @@ def write(path: Path, made: IntegerNetwork | None = None) -> RunDirectory:
         "samples": 360,
         "dead": {},
         "always_on": {},
+        "made_from": "",
     }
     predictions = reference.run(made, payloads()).predictions.tolist()
     path.mkdir(parents=True, exist_ok=True)

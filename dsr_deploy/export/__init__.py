@@ -15,9 +15,8 @@ from dsr_deploy.hardware.chip import load_chip
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
 from dsr_deploy.hold import hold
 from dsr_deploy.progress import Progress, Silent
-from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.run_directory import TARGETS, RunDirectory
 
-TARGETS = ("loihi", "onnx", "nir")
 DEFAULT_CHIP = "loihi2"
 NETWORK = "network.safetensors"
 

@@ -1,13 +1,16 @@
-import re
+import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sample_run
 
+from dsr_deploy import config, provenance, seal
 from dsr_deploy.errors import UserError
 from dsr_deploy.report import report
+from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.simulate import simulate
 
 
@@ -84,13 +87,116 @@ def test_report_shows_names_as_text(tmp_path: Path) -> None:
     assert "<b>&run" in _Page(report(run)).text
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    run = sample_run.write(tmp_path / "run")
-    run.metrics.write_text('{"epoch": 1}\n')
-    message = (
-        f"{run.path}: a file of the run is missing or damaged (KeyError('train_accuracy')); "
-        "run its stage again"
-    )
-    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+def _refused(run: RunDirectory, message: str) -> None:
+    with pytest.raises(UserError) as refused:
         report(run)
-    assert not run.reports.exists()
+    assert str(refused.value) == f"{run.path}/{message}"
+    assert not (run.reports / "report.html").exists()
+
+
+def test_a_line_of_metrics_without_a_field_is_refused(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    line = run.metrics.read_text()
+    for other, message in (
+        ('{"epoch": 1}', "epoch 1: field 'lr' is missing; remove it"),
+        (line.replace("0.25", "2.5"), "epoch 1: field 'train_accuracy' is 2.5, not a number, 0 to "
+         "1; remove it"),
+        (line.replace('"epoch": 1', '"epoch": 7'), None),
+    ):  # fmt: skip
+        run.metrics.write_text(f"{other.strip()}\n")
+        _refused(
+            run,
+            "metrics.jsonl is not that of whole epochs; remove it"
+            if message is None
+            else f"metrics.jsonl, {message}",
+        )
+    run.metrics.write_text("")  # killed in its first epoch
+    assert "Not there yet: dsr-deploy train --resume" in _Page(report(run)).text
+
+
+ABOUT = [
+    ({"samples": {"train": 1}}, "field 'samples.test' is missing"),
+    ({"versions": []}, "field 'versions' is a list, not an object"),
+    ({"classes": [1]}, "field 'classes[0]' is 1, not text"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), ABOUT)
+def test_a_field_of_the_configuration_is_named(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    run = sample_run.write(tmp_path / "run")
+    _change_config(run, change)
+    _refused(run, f"config.json: {message}; train again, in another directory")
+
+
+def test_zero_is_not_false(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    shown = json.loads(run.config.read_text())["input"]
+    _change_config(run, {"input": shown | {"framed": 0}})
+    _refused(
+        run,
+        "config.json: field 'input.framed' is 0, not true or false; train again, in another "
+        "directory",
+    )
+
+
+def _change_config(run: RunDirectory, change: dict[str, Any]) -> None:
+    """Change entries as a user would who knows how the checksum is made."""
+    about = json.loads(run.config.read_text()) | change
+    run.config.write_text(json.dumps(about | {seal.KEY: config.checksum_of(about)}))
+
+
+def _json(run: RunDirectory, place: str) -> Any:
+    return json.loads((run.path / place).read_text())
+
+
+def test_fields_of_stages_are_named(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    row = _json(run, "quantized-4/row.json")
+    sample_run.put(run, "quantized-4", {"row.json": json.dumps(row | {"samples": -1}).encode()})
+    _refused(
+        run,
+        "quantized-4/row.json: field 'samples' is -1, not a whole number, 1 to 9007199254740991; "
+        "run its stage again",
+    )
+    sample_run.put(run, "quantized-4", {"row.json": json.dumps(row).encode()})
+    chip = _json(run, "export/loihi/manifest.json")["chip"]
+    sample_run.put(run, "export/loihi", {}, chip={k: v for k, v in chip.items() if k != "cores"})
+    _refused(
+        run,
+        "export/loihi/manifest.json: field 'chip.cores' is missing; run its stage again",
+    )
+    sample_run.put(run, "export/loihi", {}, chip=None)
+    _refused(
+        run,
+        "export/loihi/manifest.json: field 'chip' is None, not an object; run its stage again",
+    )
+    sample_run.put(run, "export/loihi", {}, chip=chip)
+    simulate(run, 5)
+    found = _json(run, "reports/simulate.json")
+    found["energy"][0]["total"] = "x"
+    sample_run.put(run, "reports", {"simulate.json": json.dumps(found).encode()})
+    _refused(
+        run,
+        "reports/simulate.json: field 'energy[0].total' is 'x', not a number; run its stage again",
+    )
+
+
+def test_what_a_foreign_run_says_becomes_no_command(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    chip = _json(run, "export/loihi/manifest.json")["chip"] | {"chip": "loihi2; touch PWNED #"}
+    sample_run.put(run, "export/loihi", {}, chip=chip, made_from="another")
+    shutil.copytree(run.path / "export/loihi", run.path / "export" / "nir; touch PWNED")
+    assert str(provenance.stale(run)["export/loihi"]) == (
+        "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4 --run "
+        f"{run.path}` renews it"
+    )
+    assert "PWNED" not in "".join(map(str, provenance.stale(run).values()))
+
+
+def test_the_page_shows_control_characters(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    _change_config(run, {"command": "dsr-deploy \x1b[31m\x00<i>\ud800"})
+    text = _Page(report(run)).text
+    assert r"Command: dsr-deploy \x1b[31m\x00<i>\ud800" in text

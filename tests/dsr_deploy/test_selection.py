@@ -19,10 +19,10 @@ from dsr_deploy.evaluate import Evaluation
 from dsr_deploy.fine_tune import Candidate
 from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.history import Epoch, Result, chosen, read_result
 from dsr_deploy.quantize import QuantizeConfig
 from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.train import Epoch, chosen
-from dsr_deploy.trained import load_trained, read_result
+from dsr_deploy.trained import load_trained
 
 SMALL = {"timesteps": 1, "batch_size": 256, "precision": "fp32", "device": "cpu"}
 
@@ -79,19 +79,19 @@ def test_the_network_of_the_best_epoch_is_kept_and_alone_is_tested(
     run = RunDirectory(tmp_path / "three")
     result = read_result(run)
     digest = hashlib.sha256(run.best_checkpoint.read_bytes()).hexdigest()
-    assert result == {
-        "epoch": 2,
-        "epochs": 3,
-        "chosen_by": "validation accuracy",
-        "validation_accuracy": 0.9,
-        "validation_samples": 142,
-        "test_loss": 1.0,
-        "test_accuracy": 0.25,
-        "test_samples": 360,
-        "firing_rate": 0.5,
-        "firing_rates": {"output": 0.5},
-        "made_from": digest,
-    }
+    assert result == Result(
+        epoch=2,
+        epochs=3,
+        chosen_by="validation accuracy",
+        validation_accuracy=0.9,
+        validation_samples=142,
+        test_loss=1.0,
+        test_accuracy=0.25,
+        test_samples=360,
+        firing_rate=0.5,
+        firing_rates={"output": 0.5},
+        made_from=digest,
+    )
     # The third epoch went on from the second, so the two differ.
     best, latest = _model(run.best_checkpoint), _model(run.latest_checkpoint)
     assert any(not torch.equal(best[name], latest[name]) for name in best)
@@ -105,7 +105,7 @@ def test_the_papers_recipe_takes_the_last_epoch(
     assert script.read == [360]
     run = RunDirectory(tmp_path)
     result = read_result(run)
-    assert (result["epoch"], result["chosen_by"]) == (2, "last epoch")
+    assert (result.epoch, result.chosen_by) == (2, "last epoch")
     best, latest = _model(run.best_checkpoint), _model(run.latest_checkpoint)
     assert all(torch.equal(best[name], latest[name]) for name in best)
     for line in run.metrics.read_text().splitlines():
