@@ -64,8 +64,16 @@ class Exported:
         return self.run.export("loihi") / lava_engine.PLAN_FILE if engine == "lava" else self.path
 
     def read(self, engine: str) -> bytes:
-        """Return what is in the file that ``engine`` opens."""
-        return files.read_bytes(self.file(engine), network_file.MAX_FILE)
+        """Return what is in the file that ``engine`` opens, as its stage wrote it.
+
+        Raises
+        ------
+        UserError
+            If it is missing, or not what the stage wrote.
+        """
+        path = self.file(engine)
+        place = path.parent.relative_to(self.run.path).as_posix()
+        return self.run.read(place, path.name).content[path.name]
 
     def writes(self, engine: str) -> str:
         """Return the command that writes the file of ``engine``."""
@@ -94,26 +102,33 @@ def open_engine(name: str, exported: Exported) -> Engine:
     if missing := exported.missing(name):
         raise UserError(missing)
     try:
-        return _open(name, exported)
+        try:
+            data = exported.read(name)
+        except UserError as damaged:
+            # One that was put there may be whole, and of another network: that says more.
+            _open(name, exported, files.read_bytes(exported.file(name), network_file.MAX_FILE))
+            raise damaged from None
+        return _open(name, exported, data)
     except NetworkError as error:
         what = str(error).removesuffix("; export it again").removesuffix("; export again")
         raise UserError(f"{what}; run `{exported.writes(name)}`") from None
 
 
-def _open(name: str, exported: Exported) -> Engine:
+def _open(name: str, exported: Exported, data: bytes) -> Engine:
+    """Return what runs ``data``, the file of an engine."""
     network, path = exported.network, exported.file(name)
     if name == "torch":
         from dsr_deploy.torch_engine import TorchEngine
 
-        trained = network_file.from_bytes(exported.read(name), str(path))
+        trained = network_file.from_bytes(data, str(path))
         engine = TorchEngine(_same(name, trained, exported))
         return lambda payloads: engine.run(payloads, record=True)
     if name == "onnx":
         from dsr_deploy.onnx_engine import OnnxEngine
 
-        return OnnxEngine(network, exported.read(name), where=str(path), record=True).run
+        return OnnxEngine(network, data, where=str(path), record=True).run
     if name == "lava":
-        plan = plan_file.from_bytes(exported.read(name), str(path))
+        plan = plan_file.from_bytes(data, str(path))
         check_plan(plan, network, hashlib.sha256(exported.read("event")).hexdigest(), str(path))
         return lambda payloads: lava_engine.run_files(path.parent, network, payloads)
     if name == "reference":
@@ -121,7 +136,7 @@ def _open(name: str, exported: Exported) -> Engine:
     if name == "nir":
         from dsr_deploy.export import nir_reader
 
-        network = _same(name, nir_reader.from_bytes(exported.read(name), str(path)), exported)
+        network = _same(name, nir_reader.from_bytes(data, str(path)), exported)
     simulator = Simulator(network)
     return lambda payloads: simulator.run(payloads, record=True).run
 

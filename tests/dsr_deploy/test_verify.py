@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import sample_run
 
@@ -233,12 +234,43 @@ def test_a_file_of_another_network_or_width_is_named(
     assert refused(run) == line
 
 
+def test_a_file_with_one_changed_bit_is_not_run(run: RunDirectory) -> None:
+    """A weight of another sign: still a graph of this network, by what it says of itself."""
+    path = run.path / FILES["onnx"]
+    model = onnx.load(path)
+    (weight,) = (t for t in model.graph.initializer if t.name == "1:conv->output.weight.4bit")
+    weight.raw_data = bytes([weight.raw_data[0] ^ 8]) + weight.raw_data[1:]
+    path.write_bytes(model.SerializeToString())
+    assert refused(run, "event", "onnx") == (
+        f"{path}: damaged, or not the file that was written with manifest.json; run "
+        f"`dsr-deploy export --target onnx --run {run.path}` again"
+    )
+
+
+def test_an_export_made_before_the_network_was_quantized_again_is_named(
+    run: RunDirectory,
+) -> None:
+    """What a user gets who forgets one of the exports."""
+    sample_run.put_quantized(run, sample_run.network(1))
+    export(run, "onnx")
+    loihi = f"{run.path}/export/loihi/network.safetensors"
+    assert refused(run, "event", "torch") == (
+        f"{run.path / FILES['torch']}: not the network of {loihi} (other numbers); run "
+        f"`dsr-deploy export --target loihi --bits 4 --run {run.path}`"
+    )
+    export(run, "loihi")
+    assert verify.verify(run, ("torch", "event", "onnx"), 2).agreed
+    assert refused(run, "nir").startswith(f"{run.path / FILES['nir']}: not the network of {loihi}")
+    export(run, "nir")
+    assert verify.verify(run, ("reference", "nir"), 2).agreed
+
+
 def test_every_engine_runs_its_file(run: RunDirectory) -> None:
-    """What tells the files apart is taken off: the spikes still do."""
+    """Where all that tells the files apart says nothing, the spikes still do."""
     other = to_onnx(sample_run.network(1))
     noted = {entry.key: entry for entry in other.metadata_props}
     noted["network"].value = identity(sample_run.network())
-    (run.path / FILES["onnx"]).write_bytes(other.SerializeToString())
+    sample_run.put(run, "export/onnx", {"network.onnx": other.SerializeToString()})
     found = verify.verify(run, ("event", "onnx"), 3)
     assert not found.agreed
     assert found.differing["onnx"]["conv"] > 0
