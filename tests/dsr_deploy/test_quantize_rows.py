@@ -1,0 +1,229 @@
+"""What a row of the table says, from a small network and scripted fine-tuning; and the settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dsr_deploy import quantize
+from dsr_deploy.data import TensorSplit, hold_out
+from dsr_deploy.errors import UserError
+from dsr_deploy.fine_tune import Candidate
+from dsr_deploy.fold import fold
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.network import Input
+from dsr_deploy.models.network import SpikingNetwork
+from dsr_deploy.models.neuron import Neuron
+from dsr_deploy.models.topology import INPUT, ConnectionSpec, PopulationSpec, Topology
+from dsr_deploy.progress import Silent
+from dsr_deploy.quantize import QuantizeConfig
+from dsr_deploy.quantized_network import QuantizedNetwork
+
+CPU = torch.device("cpu")
+SHOWN = Input((2, 4, 4), (0.0, 0.0), (1.0, 1.0), 1 / 16, 1 / 16)
+STEPS = 3
+
+
+def spiking_network() -> SpikingNetwork:
+    """Return a convolution and a linear layer of three classes, with random weights."""
+    layers = (
+        PopulationSpec("conv", (ConnectionSpec(INPUT, "conv", 2, 3, 1, 1),)),
+        PopulationSpec("output", (ConnectionSpec("conv", "linear", 3),)),
+    )
+    torch.manual_seed(0)
+    return SpikingNetwork(Topology("two", (2, 4, 4), layers), Neuron("if", STEPS, 0.5, 0.01)).eval()
+
+
+def split(samples: int, seed: int) -> TensorSplit:
+    drawn = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 100, (samples, 2, 4, 4), generator=drawn).to(torch.uint8)
+    return TensorSplit(pixels, torch.arange(samples) % 3)
+
+
+TRAIN, TEST = split(40, 1), split(30, 2)
+DATA: Any = SimpleNamespace(train=TRAIN, test=TEST, input=SHOWN)
+
+
+def trained(**choice: Any) -> Any:
+    settings = {
+        "dataset": "made", "arch": "two", "batch_size": 8, "validation": 0.25, "seed": 4,
+        "epochs": 30, "neuron": "if", "timesteps": STEPS,
+    }  # fmt: skip
+    return SimpleNamespace(
+        network=spiking_network(),
+        description=SimpleNamespace(input=SHOWN, classes=("a", "b", "c")),
+        config=SimpleNamespace(**settings | choice),
+        digest="d" * 64,
+    )
+
+
+def integers(bits: int, **choice: Any) -> Any:
+    network = spiking_network()
+    model = QuantizedNetwork(fold(network, SHOWN.step), network.neuron, SHOWN, bits, **choice)
+    return model.freeze("made-two", network.shapes, ("a", "b", "c"))
+
+
+class Scripted:
+    """Stands for fine-tuning: takes the rounded network, or one of 8 bits as if it had learned."""
+
+    def __init__(self, taken: bool) -> None:
+        self.taken, self.arguments = taken, ()
+
+    def __call__(self, *arguments: Any) -> tuple[Candidate, Candidate]:
+        self.arguments = arguments  # type: ignore[assignment]
+        rounded = Candidate(0, arguments[1](), 0.5, 1.0)
+        return rounded, Candidate(3, integers(8), 0.75, 0.5) if self.taken else rounded
+
+
+def quantized(
+    monkeypatch: pytest.MonkeyPatch, settings: QuantizeConfig, *, taken: bool = False, **choice: Any
+) -> tuple[Any, quantize.Row, Any, Any]:
+    """Quantize; return network, row, predictions and what fine-tuning was given."""
+    script = Scripted(taken)
+    monkeypatch.setattr(quantize, "fine_tune", script)
+    found = quantize._quantize(trained(**choice), DATA, settings, CPU, Silent())
+    return *found, script.arguments
+
+
+def says(network: Any) -> Any:
+    payloads = TEST.pixels.to(torch.int8).numpy()
+    return reference.run(network, payloads, record=True)
+
+
+def right(network: Any) -> float:
+    return float(np.mean(says(network).predictions == TEST.labels.numpy()))
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_row_tells_of_the_rounded_network_and_of_the_one_that_is_taken(
+    monkeypatch: pytest.MonkeyPatch, *, taken: bool
+) -> None:
+    network, row, predictions, _ = quantized(monkeypatch, QuantizeConfig(bits=2), taken=taken)
+    rounded, written = integers(2), integers(8 if taken else 2)
+    for mine, other in zip(network.connections, written.connections, strict=True):
+        np.testing.assert_array_equal(mine.weight, other.weight)
+    np.testing.assert_array_equal(predictions, says(written).predictions)
+    with torch.no_grad():
+        outputs = spiking_network()(TEST.pixels.float() / 16)
+    spikes = says(written).spikes
+    always = {name: int(s.all((0, 1)).sum()) for name, s in spikes.items()}
+    dead = {name: int((~s.any((0, 1))).sum()) for name, s in spikes.items()}
+    assert row == quantize.Row(
+        neuron="if",
+        timesteps=STEPS,
+        bits=2,
+        float_accuracy=float((outputs.argmax(1) == TEST.labels).double().mean()),
+        post_training_accuracy=right(rounded),
+        accuracy=right(written),
+        epoch=3 if taken else 0,
+        epochs=10,
+        validation_accuracy=0.75 if taken else 0.5,
+        validation_samples=10,
+        samples=30,
+        dead={name: n for name, n in dead.items() if n},
+        always_on={name: n for name, n in always.items() if n},
+        made_from="d" * 64,
+    )
+    assert row.dead or row.always_on
+
+
+@pytest.mark.parametrize(
+    ("settings", "trained_for", "epochs"),
+    [
+        (QuantizeConfig(bits=4), 30, 5),
+        (QuantizeConfig(bits=4), 50, 5),
+        (QuantizeConfig(bits=4), 70, 7),
+        (QuantizeConfig(bits=4), 71, 8),
+        (QuantizeConfig(bits=2), 30, 10),
+        (QuantizeConfig(bits=8), 30, 3),
+        (QuantizeConfig(bits=3), 90, 12),
+        (QuantizeConfig(bits=3, epochs=0), 90, 0),
+        (QuantizeConfig(bits=3, epochs=2), 90, 2),
+    ],
+)
+def test_few_bits_are_fine_tuned_for_long(
+    monkeypatch: pytest.MonkeyPatch, settings: QuantizeConfig, trained_for: int, epochs: int
+) -> None:
+    _, row, _, given = quantized(monkeypatch, settings, epochs=trained_for)
+    assert (row.epochs, given[4].epochs) == (epochs, epochs)
+
+
+def test_fine_tuning_is_given_the_parts_of_training_and_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = QuantizeConfig(bits=4, lr=0.25, batch_size=5, seed=9)
+    model, _, samples, validation, schedule, device, _ = quantized(monkeypatch, settings)[3]
+    assert (schedule.lr, schedule.batch_size, schedule.seed, device) == (0.25, 5, 9, CPU)
+    assert model.neuron == spiking_network().neuron
+    expected = hold_out(TRAIN, 0.25, 4)
+    assert torch.equal(samples.pixels, expected[0].pixels)  # type: ignore[union-attr]
+    assert torch.equal(validation.pixels, expected[1].pixels)  # type: ignore[union-attr]
+    assert quantized(monkeypatch, QuantizeConfig())[3][4].batch_size == 8
+    _, row, _, given = quantized(monkeypatch, settings, validation=0.0)
+    assert (given[3], row.validation_samples) == (None, 0)
+
+
+def test_wide_ends_and_granularity_reach_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = quantized(monkeypatch, QuantizeConfig(bits=3, epochs=0, wide_ends=True))[0]
+    assert [c.weight_bits for c in wide.connections] == [8, 8]
+    assert (wide.name, wide.classes) == ("made-two", ("a", "b", "c"))
+    for granularity in ("channel", "layer"):
+        network = quantized(monkeypatch, QuantizeConfig(bits=3, granularity=granularity))[0]
+        assert [c.weight_bits for c in network.connections] == [3, 3]
+        for mine, other in zip(
+            network.connections, integers(3, granularity=granularity).connections, strict=True
+        ):
+            np.testing.assert_array_equal(mine.weight, other.weight)
+
+
+def test_predictions_come_in_the_order_of_the_test_set_from_any_batch() -> None:
+    network = integers(4)
+    spikes = says(network).spikes
+    for size in (1, 7, 30, 1000):
+        predictions, counts = quantize.predict(network, DATA, CPU, size, Silent())
+        np.testing.assert_array_equal(predictions, says(network).predictions)
+        for name, count in counts.items():
+            by_channel = spikes[name].sum((0, 1))
+            np.testing.assert_array_equal(count.permute(2, 0, 1).numpy(), by_channel)
+
+
+def test_layers_without_such_neurons_are_left_out() -> None:
+    counts = {"a": torch.tensor([0, 3, 0]), "b": torch.tensor([1, 2, 3]), "c": torch.tensor([3])}
+    assert quantize._count_where(counts, 0) == {"a": 2}
+    assert quantize._count_where(counts, 3) == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"bits": 1}, "bits 1; 2 to 8 are possible"),
+        ({"bits": 9}, "bits 9; 2 to 8 are possible"),
+        ({"epochs": -1}, "epochs -1; 0 to 100000 are possible"),
+        ({"epochs": 100_001}, "epochs 100001; 0 to 100000 are possible"),
+        ({"lr": 0.0}, "lr 0.0; it must be positive and finite"),
+        ({"lr": float("inf")}, "lr inf; it must be positive and finite"),
+        ({"lr": float("nan")}, "lr nan; it must be positive and finite"),
+        ({"batch_size": 1}, "batch_size 1; at least 2"),
+        ({"granularity": "row"}, "granularity 'row'; known are channel, layer"),
+    ],
+)
+def test_settings_have_bounds(choice: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        QuantizeConfig(**choice)
+
+
+def test_settings_reach_their_bounds_and_have_defaults() -> None:
+    for choice in (
+        {"bits": 2}, {"bits": 8}, {"epochs": 0}, {"epochs": 100_000}, {"lr": 1e-30},
+        {"batch_size": 2}, {"granularity": "layer"},
+    ):  # fmt: skip
+        assert dataclasses.asdict(QuantizeConfig(**choice)).items() >= choice.items()  # type: ignore[arg-type]
+    assert dataclasses.astuple(QuantizeConfig()) == (
+        4, None, 0.01, None, "channel", False, 0, "auto",
+    )  # fmt: skip
