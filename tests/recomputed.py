@@ -5,6 +5,7 @@ For tests that compute anew what the reports say.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ def network(decay: int) -> IntegerNetwork:
 
     def population(name: str) -> Population:
         count = shapes[name][0]
-        scale = {"conv": 120, "mixed": 25, "pool": 10, "output": 20}[name]
+        scale = {"conv": 120, "mixed": 25, "pool": 14, "output": 20}[name]
         bias = rng.integers(-scale // 5, scale // 4, count).astype(np.int32)
         if name == "mixed":
             bias[:2] = -9000, 9000
@@ -52,6 +53,7 @@ def network(decay: int) -> IntegerNetwork:
         Connection("conv", "mixed", "conv", weight(6, 6, 3, 3), BITS, padding=(1, 1)),
         Connection("conv", "mixed", "identity", shortcut, 8, exponent=1),
         Connection("mixed", "pool", "pool", shortcut, 8, kernel=(2, 2), stride=(2, 2)),
+        Connection("conv", "pool", "conv", weight(6, 6, 1, 1), BITS, stride=(2, 2)),
         Connection("pool", "output", "linear", weight(10, 96), BITS, exponent=1),
     )
     made = sample_run.network()
@@ -106,6 +108,14 @@ def simulated(decay: int, path: Path) -> Seen:
     return Seen(run, made, sent, found.u, labels)
 
 
+def unsealed(value: dict[str, Any]) -> dict[str, Any]:
+    """Check the checksum that a JSON object holds, and return what it is of."""
+    rest = {name: entry for name, entry in value.items() if name != "sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    assert value["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    return rest
+
+
 def assert_same(found: Any, expected: Any, where: str = "") -> None:
     """Compare everything that JSON holds; numbers up to the order of a sum."""
     if isinstance(expected, dict):
@@ -126,3 +136,11 @@ def ones(c: Connection, sent: Array) -> int:
     """Return how many synapses lead from the neurons that sent something, (N, T, C, H, W)."""
     active = (sent != 0).astype(np.int64).reshape(-1, *sent.shape[2:])
     return int(real_networks.transmit(spec_of(c), np.ones_like(c.weight, np.int64), active).sum())
+
+
+def reaching(c: Connection, shape: tuple[int, int, int]) -> Array:
+    """Return which source neurons have a synapse in a connection, bool (C, H, W)."""
+    size = int(np.prod(shape))
+    each = np.eye(size, dtype=np.int64).reshape(size, *shape)
+    made = real_networks.transmit(spec_of(c), np.ones_like(c.weight, np.int64), each)
+    return np.asarray(made.reshape(size, -1).any(1).reshape(shape))

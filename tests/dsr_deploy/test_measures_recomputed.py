@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
-from recomputed import SAMPLES, Seen, assert_same, ones, simulated
+from recomputed import SAMPLES, Seen, assert_same, ones, reaching, simulated
 
 from dsr_deploy.hardware.network import IntegerNetwork
 
@@ -93,7 +93,9 @@ def spiking(seen: Seen, name: str, constants: Any) -> list[dict[str, Any]]:
     rows = []
     for p in seen.network.populations:
         for c in seen.network.incoming(p):
-            synops = ones(c, seen.sent[c.source])
+            sent = seen.sent[c.source]
+            synops = ones(c, sent)
+            messages = (sent != 0) & reaching(c, seen.network.shapes[c.source])
             per_synop = constants["synapse"][c.kind]
             if c.source == "input":
                 per_synop = constants["payload_synapse"]
@@ -101,7 +103,7 @@ def spiking(seen: Seen, name: str, constants: Any) -> list[dict[str, Any]]:
                 "part": f"{c.source}->{c.target}",
                 "synapse": pj(synops, per_synop),
                 "neuron": 0.0,
-                "traffic": pj(np.count_nonzero(seen.sent[c.source]), constants["message"]),
+                "traffic": pj(messages.sum(), constants["message"]),
                 "memory": pj(synops * (c.weight_bits + 2 * 32), constants["memory_bit"]),
             })  # fmt: skip
         spikes = seen.sent[p.name]

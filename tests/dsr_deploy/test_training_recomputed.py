@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from recomputed import assert_same
+from recomputed import assert_same, unsealed
 from torch import Tensor
 
 from dsr_deploy import checkpoint, config, data
@@ -165,7 +165,7 @@ def test_the_result_says_what_the_chosen_network_does(trained: Trained) -> None:
     network = trained.network(trained.run.best_checkpoint)
     outputs, spikes = shown(network, payloads, trained.digits.input)
     every, each = rates(spikes)
-    found = trained.read("result.json")
+    found = unsealed(trained.read("result.json"))
     for name, value in (("firing_rate", every), ("test_loss", losses(outputs, labels).mean())):
         assert found.pop(name) == near(value)
     assert found.pop("firing_rates") == near(each)  # type: ignore[arg-type]
