@@ -105,13 +105,26 @@ def open_engine(name: str, exported: Exported) -> Engine:
         try:
             data = exported.read(name)
         except UserError as damaged:
-            # One that was put there may be whole, and of another network: that says more.
-            _open(name, exported, files.read_bytes(exported.file(name), network_file.MAX_FILE))
+            _tell_apart(name, exported)
             raise damaged from None
         return _open(name, exported, data)
     except NetworkError as error:
         what = str(error).removesuffix("; export it again").removesuffix("; export again")
         raise UserError(f"{what}; run `{exported.writes(name)}`") from None
+
+
+def _tell_apart(name: str, exported: Exported) -> None:
+    """Refuse a file that was put there if it is of another network: that says more than a digest.
+
+    A damaged graph is not given to onnxruntime for that; the other formats carry checksums.
+    """
+    data = files.read_bytes(exported.file(name), network_file.MAX_FILE)
+    if name == "onnx":
+        from dsr_deploy import onnx_engine
+
+        onnx_engine.load(exported.network, data, str(exported.file(name)))
+    else:
+        _open(name, exported, data)
 
 
 def _open(name: str, exported: Exported, data: bytes) -> Engine:

@@ -65,17 +65,15 @@ class OnnxEngine:
     ) -> None:
         self.network, self.where, self.record = network, where, record
         self._check_runtime()
-        model = to_onnx(network) if data is None else _load(data, where)
+        model = to_onnx(network) if data is None else load(network, data, where)
         names = [p.name for p in network.populations]
         try:
-            if data is not None:
-                _check_identity(model, network)
             table = _open(model, names if record else [])
             if not np.array_equal(table, payload_table(network.input)):
                 raise _OtherNetworkError("it encodes pixels otherwise")
             self.session = _session(model)
         except (_OtherNetworkError, *_RUNTIME_ERRORS) as error:
-            raise self._refusal(error) from None
+            raise _refusal(where, error) from None
 
     def run(self, payloads: NDArray[np.int8]) -> Run:
         """Run on N samples.
@@ -100,7 +98,7 @@ class OnnxEngine:
             outputs = [np.concatenate(part) for part in zip(*parts, strict=True)]
             return self._outcome(outputs, len(payloads))
         except (_OtherNetworkError, ValueError, *_RUNTIME_ERRORS) as error:
-            raise self._refusal(error) from None
+            raise _refusal(self.where, error) from None
 
     def _outcome(self, outputs: list[NDArray[Any]], samples: int) -> Run:
         """Return the outputs of the graph as a run, if they have the shapes of the network."""
@@ -123,12 +121,6 @@ class OnnxEngine:
                 f"{widths_text(self.network)} bits needs {least} or newer: "
                 f"`pip install 'onnxruntime>={least}'`"
             )
-
-    def _refusal(self, error: Exception) -> NetworkError:
-        reason = printable(str(error).partition("\n")[0])
-        return NetworkError(
-            f"{self.where}: not the ONNX graph of this network ({reason}); export it again"
-        )
 
 
 def run(
@@ -186,11 +178,27 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     )
 
 
-def _load(data: bytes, where: str) -> onnx.ModelProto:
+def load(network: IntegerNetwork, data: bytes, where: str) -> onnx.ModelProto:
+    """Return the model in the bytes of an ONNX file, if it says that it is of ``network``.
+
+    Raises
+    ------
+    NetworkError
+        If it does not, or is no ONNX file; ``where`` names it.
+    """
     try:
-        return onnx.load_model_from_string(data)
+        model = onnx.load_model_from_string(data)
+        _check_identity(model, network)
     except DecodeError:
         raise NetworkError(f"{where}: not an ONNX file, or cut off; export it again") from None
+    except (_OtherNetworkError, UnicodeDecodeError) as error:
+        raise _refusal(where, error) from None
+    return model
+
+
+def _refusal(where: str, error: Exception) -> NetworkError:
+    reason = printable(str(error).partition("\n")[0])
+    return NetworkError(f"{where}: not the ONNX graph of this network ({reason}); export it again")
 
 
 def _check_identity(model: onnx.ModelProto, network: IntegerNetwork) -> None:

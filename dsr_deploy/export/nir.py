@@ -11,6 +11,7 @@ floats as they are: a weight is ``int8 * 2**exponent``, which float32 holds exac
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -39,6 +40,9 @@ FORMAT: Final = "dsr-deploy integer network 1"
 DT: Final = 1e-4
 """Seconds per timestep; NIR's neurons are in continuous time."""
 
+SEAL: Final = b"\ndsr-deploy sha256 "
+"""Stands behind the end of HDF5, where its readers do not look, before the digest of all of it."""
+
 Float32 = NDArray[np.float32]
 Nodes = dict[str, nir.NIRNode]
 
@@ -55,10 +59,14 @@ def write_nir(network: IntegerNetwork, path: Path) -> None:
 
 
 def to_bytes(network: IntegerNetwork) -> bytes:
-    """Return the NIR file of ``network``, in HDF5; the same network gives the same bytes."""
+    """Return the NIR file of ``network``; the same network gives the same bytes.
+
+    It is HDF5 and, behind its end, the line ``dsr-deploy sha256 <digest>``.
+    """
     buffer = io.BytesIO()
     nir.write(buffer, to_nir(network))
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    return content + SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n"
 
 
 def to_nir(network: IntegerNetwork) -> nir.NIRGraph:

@@ -8,6 +8,7 @@ number that is changed consistently is found too.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -17,7 +18,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.export.nir import FORMAT, to_nir
+from dsr_deploy.export.nir import FORMAT, SEAL, to_nir
 from dsr_deploy.hardware.json_text import printable
 from dsr_deploy.hardware.network import (
     Connection,
@@ -59,9 +60,18 @@ def from_bytes(data: bytes, where: str) -> IntegerNetwork:
     NetworkError
         If they are no NIR file, were not written by dsr-deploy, or were changed since.
     """
+    content, mark, digest = data.rpartition(SEAL)
+    if not mark:
+        raise NetworkError(
+            f"{where}: it does not end with the digest of a NIR file that dsr-deploy exported; "
+            "export it again"
+        )
+    if digest != hashlib.sha256(content).hexdigest().encode() + b"\n":
+        raise NetworkError(f"{where}: the digest at its end is of another content; export it again")
+    # Only now: HDF5 reads some damaged files for ever.
     try:
         # nir 1.0.8 checks types as if every kernel were square; from_nir checks them itself
-        graph = nir.read(io.BytesIO(data), type_check=False)
+        graph = nir.read(io.BytesIO(content), type_check=False)
     except _DAMAGED as error:
         reason = printable(str(error).partition("\n")[0])
         raise NetworkError(f"{where}: not a NIR file ({reason}); export it again") from None

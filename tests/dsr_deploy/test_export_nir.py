@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 from networks import integer_networks, payloads_for
 from numpy.typing import NDArray
 
-from dsr_deploy.export.nir import DT, to_nir, write_nir
-from dsr_deploy.export.nir_reader import from_nir, read_nir
+from dsr_deploy.export.nir import DT, to_bytes, to_nir, write_nir
+from dsr_deploy.export.nir_reader import from_bytes, from_nir, read_nir
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import (
     INPUT,
@@ -252,17 +253,19 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "network.nir"
     write_nir(perceptron(), path)
     path.write_bytes(path.read_bytes()[:-1000])
-    message = refusal(read_nir, path)
-    assert message.startswith(f"{path}: not a NIR file (")
+    assert refusal(read_nir, path) == UNSEALED.format(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5", to_bytes(perceptron())[:-1000]])
+def test_what_is_no_hdf5_is_refused(content: bytes) -> None:
+    message = refusal(from_bytes, sealed(content), "file")
+    assert message.startswith("file: not a NIR file (")
     assert message.endswith("); export it again")
 
 
-def test_a_file_with_a_corrupted_node_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "network.nir"
-    write_nir(perceptron(), path)
-    path.write_bytes(path.read_bytes().replace(b"LIF", b"LOF"))
-    message = refusal(read_nir, path)
-    assert message.startswith(f"{path}: not a NIR file (")
+def test_a_file_with_a_corrupted_node_is_refused() -> None:
+    content = to_bytes(perceptron())[: -len(sealed(b""))].replace(b"LIF", b"LOF")
+    assert refusal(from_bytes, sealed(content), "file").startswith("file: not a NIR file (")
 
 
 def test_a_graph_of_someone_else_is_refused() -> None:
@@ -311,6 +314,10 @@ def test_a_lost_edge_is_refused() -> None:
     )
 
 
+UNSEALED = (
+    "{}: it does not end with the digest of a NIR file that dsr-deploy exported; export it again"
+)
+RESEALED = "{}: the digest at its end is of another content; export it again"
 CHANGED = (
     "NIR graph: the checksum does not match the network in it; it was changed after the export, "
     "export it again"
@@ -323,13 +330,43 @@ def test_negated_weights_are_refused() -> None:
     assert refusal(from_nir, graph) == CHANGED
 
 
+def sealed(content: bytes) -> bytes:
+    return content + b"\ndsr-deploy sha256 " + sha256(content).hexdigest().encode() + b"\n"
+
+
+def test_a_file_ends_with_the_digest_of_its_hdf5(tmp_path: Path) -> None:
+    write_nir(perceptron(), tmp_path / "network.nir")
+    data = (tmp_path / "network.nir").read_bytes()
+    assert sealed(data[: -len(sealed(b""))]) == data
+    with h5py.File(tmp_path / "network.nir") as file:
+        assert file["node/nodes/hidden_from_input/weight"].shape == (4, 9)
+
+
 def test_negated_weights_in_a_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "network.nir"
     write_nir(perceptron(), path)
+    path.write_bytes(path.read_bytes()[: -len(sealed(b""))])
+    assert refusal(read_nir, path) == UNSEALED.format(path)
     with h5py.File(path, "r+") as file:
         weight = file["node/nodes/hidden_from_input/weight"]
         weight[...] = -weight[...]
+    path.write_bytes(sealed(path.read_bytes()))
     assert refusal(read_nir, path) == CHANGED.replace("NIR graph", str(path))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_no_damage_is_read(data: st.DataObject) -> None:
+    """Not even by HDF5, which reads some damaged files for ever."""
+    whole = to_bytes(perceptron())
+    damaged = bytearray(whole)
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damaged[place] ^= 1 << data.draw(st.integers(0, 7))
+    message = refusal(from_bytes, bytes(damaged), "file")
+    kinds = (UNSEALED, RESEALED)
+    assert message in [kind.format("file") for kind in kinds]
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    assert refusal(from_bytes, cut, "file") in [kind.format("file") for kind in kinds]
 
 
 @settings(max_examples=60, deadline=None)
