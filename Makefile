@@ -29,10 +29,10 @@ demo: $(TOOLS)/.installed
 	done
 
 test: $(TOOLS)/.installed-test lava
-	$(TOOLS)/bin/python -m pytest
+	$(TOOLS)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(TOOLS)/.installed-test lava
-	$(TOOLS)/bin/python -m pytest -m slow
+	$(TOOLS)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m slow
 
 mutants: $(TOOLS)/.installed-mutants
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(TOOLS)/bin/python -m mutants.run $(OPTIONS) $(MODULE)

@@ -4,6 +4,8 @@ import os
 
 from hypothesis import Phase, settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each, instead of all for everyone
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # As the command line does: threads that spin while they wait slow each other down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
