@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import re
 import shutil
 import sys
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from dsr_deploy import config
+from dsr_deploy import checkpoint, config
 from dsr_deploy.data import DataError
 from dsr_deploy.errors import UserError
 from dsr_deploy.progress import Silent
 from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.seal import seal
 from dsr_deploy.train import resolve_device, train
 
 SMALL = {"timesteps": 1, "epochs": 1, "batch_size": 256, "precision": "fp32", "device": "cpu"}
@@ -255,3 +258,31 @@ def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         train(config.resolve(**SMALL, seed=1), run)
     assert run.best_checkpoint.read_bytes() == before
+
+
+def _with_history(run: RunDirectory, history: Any) -> None:
+    """Write the latest checkpoint again, whole, with another history."""
+    path = run.latest_checkpoint
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(file.metadata()["about"])
+    sealed = seal(about | {"history": history}, checkpoint.parts(tensors))
+    save_file(tensors, path, {"about": json.dumps(sealed)})
+
+
+@pytest.mark.parametrize(
+    ("history", "what"),
+    [
+        ([], "is not that of whole epochs"),
+        ([{"epoch": 1}], "is of no training (Epoch.__init__() missing 8 required positional"),
+        ([1], "is of no training (dsr_deploy.train.Epoch() argument after ** must be a mapping"),
+    ],
+)
+def test_a_run_does_not_go_on_from_another_history(
+    stopped: RunDirectory, history: Any, what: str
+) -> None:
+    _with_history(stopped, history)
+    with pytest.raises(UserError) as error:
+        _resume(stopped)
+    assert str(error.value).startswith(f"{stopped.latest_checkpoint}: its history {what}")
+    assert str(error.value).endswith("; train again, in another directory")
