@@ -119,7 +119,7 @@ def read_result(run: RunDirectory) -> Result:
 
 
 def _epochs(lines: object, where: str, again: str) -> list[Epoch]:
-    if not isinstance(lines, list):
+    if not isinstance(lines, list) or not lines:
         raise UserError(f"{where} is of no training; {again}")
     epochs = [
         records.read(Epoch, line, f"{where}, epoch {number}", again)
