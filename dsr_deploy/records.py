@@ -37,7 +37,7 @@ SIGNED: Final = (
     "mean", "low", "high",
 )  # fmt: skip
 """Numbers that may be negative; no others are."""
-POSITIVE: Final = ("available", "bits", "epochs", "samples", "timesteps")
+POSITIVE: Final = ("available", "bits", "samples", "timesteps")
 """Numbers of which 0 means nothing."""
 
 

@@ -160,7 +160,8 @@ def test_fields_of_stages_are_named(tmp_path: Path) -> None:
         "quantized-4/row.json: field 'samples' is -1, not a whole number, 1 to 9007199254740991; "
         "run its stage again",
     )
-    sample_run.put(run, "quantized-4", {"row.json": json.dumps(row).encode()})
+    row |= {"epoch": 0, "epochs": 0, "validation_accuracy": None, "validation_samples": 0}
+    sample_run.put(run, "quantized-4", {"row.json": json.dumps(row).encode()})  # only rounded
     chip = _json(run, "export/loihi/manifest.json")["chip"]
     sample_run.put(run, "export/loihi", {}, chip={k: v for k, v in chip.items() if k != "cores"})
     _refused(
@@ -173,6 +174,8 @@ def test_fields_of_stages_are_named(tmp_path: Path) -> None:
         "export/loihi/manifest.json: field 'chip' is None, not an object; run its stage again",
     )
     sample_run.put(run, "export/loihi", {}, chip=chip)
+    report(run)
+    (run.reports / "report.html").unlink()
     simulate(run, 5)
     found = _json(run, "reports/simulate.json")
     found["energy"][0]["total"] = "x"
