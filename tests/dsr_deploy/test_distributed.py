@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_processes_train_what_one_trains(place: Path) -> None:
     for alone, together in zip(_metrics(place / "one"), _metrics(place / "two"), strict=True):
-        for name in ("lr", "train_loss", "test_loss", "firing_rate"):
+        for name in ("lr", "train_loss", "validation_loss", "firing_rate"):
             assert together[name] == pytest.approx(alone[name], rel=1e-4), name
         assert together["train_accuracy"] == pytest.approx(alone["train_accuracy"], abs=2 / 1437)
     one, two = _latest(place / "one"), _latest(place / "two")
@@ -135,7 +135,9 @@ def test_a_failure_of_all_is_told_once(tmp_path: Path) -> None:
     line = ("train", "--dataset", "imagefolder", "--data-dir", "none", "--run", "run")
     ended = launcher.run(*line, cwd=tmp_path, processes=2, logs=tmp_path / "logs")
     assert ended.code == 1
-    assert ended.errors == [f"error: {tmp_path}/none: there is no such directory"]
+    assert ended.errors == [
+        f"error: {tmp_path}/none: there is no such directory; name the data set's with --data-dir"
+    ]
     assert not (tmp_path / "run").exists()
 
 
