@@ -82,7 +82,10 @@ def of_checkpoint(path: Path, about: Mapping[str, Any]) -> list[Epoch]:
     UserError
         If they are not all whole epochs from the first on.
     """
-    return _epochs(about.get("history"), f"{path}: its history", AGAIN)
+    epochs = _epochs(about.get("history"), f"{path}: its history", AGAIN)
+    if not epochs:
+        raise UserError(f"{path}: its history is of no training; {AGAIN}")
+    return epochs
 
 
 def read_history(run: RunDirectory) -> list[Epoch]:
@@ -119,7 +122,7 @@ def read_result(run: RunDirectory) -> Result:
 
 
 def _epochs(lines: object, where: str, again: str) -> list[Epoch]:
-    if not isinstance(lines, list) or not lines:
+    if not isinstance(lines, list):
         raise UserError(f"{where} is of no training; {again}")
     epochs = [
         records.read(Epoch, line, f"{where}, epoch {number}", again)

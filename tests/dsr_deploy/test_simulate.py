@@ -285,7 +285,7 @@ def test_without_a_number_verify_takes_what_there_is_and_no_more_than_its_own(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch, most: int, taken: int
 ) -> None:
     monkeypatch.setattr("dsr_deploy.verify.SAMPLES", most)
-    found = read_payloads(run, sample_run.network(), None, Silent())
+    found = read_payloads(run, sample_run.network(), None, Silent(), None)
     assert len(found) == taken
     assert cli.run(["verify", "--run", str(run.path), "--engines", "event"]) == 0
 
