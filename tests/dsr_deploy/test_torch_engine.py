@@ -58,7 +58,7 @@ def test_one_batch_is_held_at_a_time_while_quantize_counts(monkeypatch: pytest.M
     monkeypatch.setattr(TorchEngine, "run", watched)
     network, device = sample_run.network(), torch.device("cpu")
     digits = data.load("digits", timesteps=3)
-    predictions, counts = predict(network, digits, device, 30, Silent(), "testing")
+    predictions, counts = predict(network, digits, device, 30, Silent())
     assert len(made) == 12
     assert max(held) <= 1
     expected = reference.run(network, sample_run.payloads(), record=True)
