@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -6,9 +8,11 @@ from typing import Any
 
 import pytest
 import sample_run
+import torch
 
-from dsr_deploy import config, provenance, seal
+from dsr_deploy import checkpoint, config, provenance, seal
 from dsr_deploy.errors import UserError
+from dsr_deploy.history import read_history
 from dsr_deploy.report import report
 from dsr_deploy.run_directory import RunDirectory
 from dsr_deploy.simulate import simulate
@@ -203,3 +207,35 @@ def test_the_page_shows_control_characters(tmp_path: Path) -> None:
     _change_config(run, {"command": "dsr-deploy \x1b[31m\x00<i>\ud800"})
     text = _Page(report(run)).text
     assert r"Command: dsr-deploy \x1b[31m\x00<i>\ud800" in text
+
+
+def test_epochs_are_read_from_the_checkpoint_which_has_a_checksum(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    history = read_history(run)
+    network = torch.nn.Linear(1, 1)
+    settings = config.read(run.config)
+    run.metrics.write_text("damaged")
+    checkpoint.save(
+        run.latest_checkpoint,
+        network,
+        settings,
+        None,
+        {"history": [dataclasses.asdict(epoch) for epoch in history]},
+    )
+    assert read_history(run) == history
+    report(run)
+    damaged = run.latest_checkpoint.read_bytes()
+    run.latest_checkpoint.write_bytes(damaged[:-1] + bytes([damaged[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"latest\.safetensors: damaged, its checksum does not"):
+        report(run)
+
+
+def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    run.result.write_text(run.result.read_text().replace("0.1875", "0.9875"))
+    message = (
+        f"{run.result}: damaged, its checksum does not match its content; `dsr-deploy train "
+        f"--resume --run {run.path}` writes it anew"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        report(run)

@@ -287,3 +287,25 @@ def test_a_run_does_not_go_on_from_another_history(
     assert str(error.value) == (
         f"{stopped.latest_checkpoint}: {what}; train again, in another directory"
     )
+
+
+def test_a_kill_between_the_two_checkpoints_is_made_good(stopped: RunDirectory) -> None:
+    before = stopped.best_checkpoint.read_bytes()
+    stopped.best_checkpoint.unlink()
+    found: list[bytes] = []
+
+    def begin() -> None:
+        found.append(stopped.best_checkpoint.read_bytes())
+
+    train(config.read(stopped.config), stopped, resume=True, on_begin=begin)
+    assert found == [before]
+
+
+def test_more_epochs_than_the_training_began_with_are_told(stopped: RunDirectory) -> None:
+    said = _Notes()
+    settings = dataclasses.replace(config.read(stopped.config), epochs=3)
+    assert train(settings, stopped, resume=True, progress=said).epochs == 3
+    assert said.notes[0] == (
+        "config.json says 3 epochs, the training was begun with 2; the learning rate follows "
+        "config.json from here on"
+    )
