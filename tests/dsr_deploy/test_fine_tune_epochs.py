@@ -41,9 +41,11 @@ class Linear(nn.Module):
         self.input = SHOWN
         self.weight = nn.Parameter(torch.linspace(-0.05, 0.05, 27).reshape(3, 9))
         self.shown: list[Tensor] = []
+        self.learns = True
 
     def forward(self, payloads: Tensor) -> Tensor:
         self.shown.append(payloads)
+        self.learns = torch.is_grad_enabled()
         return payloads.float().flatten(1) @ self.weight.T
 
 
@@ -122,6 +124,7 @@ def test_a_candidate_is_judged_on_each_validation_sample_once_as_it_is() -> None
     payloads = validation.pixels.to(torch.int8)
     assert torch.equal(torch.cat(model.shown), payloads)
     assert [len(shown) for shown in model.shown] == [128, 2]
+    assert not model.learns
     outputs = payloads.float().flatten(1) @ model.weight.T
     loss, accuracy = mean_loss([outputs], [validation.labels])
     assert (found.epoch, found.network) == (7, network)

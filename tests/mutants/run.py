@@ -80,6 +80,7 @@ def main(
 ) -> None:
     """Make mutants of the modules PATHS (all in settings.toml) and let their tests judge them."""
     os.chdir(ROOT)
+    os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")  # a process with OpenMP cannot fork
     SESSIONS.mkdir(parents=True, exist_ok=True)
     modules, operators, explained = _settings()
     unknown = set(paths) - {module.path for module in modules}
