@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsr_deploy import quantize
+from dsr_deploy import provenance, quantize
 from dsr_deploy.data import TensorSplit, hold_out
 from dsr_deploy.errors import UserError
 from dsr_deploy.fine_tune import Candidate
@@ -24,6 +25,7 @@ from dsr_deploy.models.topology import INPUT, ConnectionSpec, PopulationSpec, To
 from dsr_deploy.progress import Silent
 from dsr_deploy.quantize import QuantizeConfig
 from dsr_deploy.quantized_network import QuantizedNetwork
+from dsr_deploy.run_directory import RunDirectory
 
 CPU = torch.device("cpu")
 SHOWN = Input((2, 4, 4), (0.0, 0.0), (1.0, 1.0), 1 / 16, 1 / 16)
@@ -191,6 +193,72 @@ def test_predictions_come_in_the_order_of_the_test_set_from_any_batch() -> None:
         for name, count in counts.items():
             by_channel = spikes[name].sum((0, 1))
             np.testing.assert_array_equal(count.permute(2, 0, 1).numpy(), by_channel)
+
+
+def test_batches_are_no_larger_than_those_of_training_nor_than_128(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    real = quantize.batches
+
+    def noted(split: Any, shown: Any, size: int, **options: Any) -> Any:
+        sizes.append(size)
+        return real(split, shown, size, **options)
+
+    monkeypatch.setattr(quantize, "batches", noted)
+    for size in (16, 128, 129):
+        quantize.predict(integers(4), DATA, CPU, size, Silent())
+    assert sizes == [16, 128, 128]
+
+
+def test_every_network_is_proven_to_fit_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    proven: list[Any] = []
+    monkeypatch.setattr(quantize.bounds, "check", proven.append)
+    network = quantized(monkeypatch, QuantizeConfig(bits=4))[0]
+    assert proven == [network]
+
+
+class Held:
+    """Stands for a run that is held; notes what is done in it."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done.append("left")
+
+    def check(self) -> None:
+        self.done.append("check")
+
+    def write_stage(self, place: str, content: dict[str, Any], record: dict[str, Any]) -> None:
+        self.done.append(("write", place, sorted(content), record))
+
+
+@pytest.mark.parametrize("doubt", [None, "an odd checkpoint"])
+def test_a_stage_is_written_once_the_run_is_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, doubt: str | None
+) -> None:
+    held, told = Held(), Silent()
+    notes: list[str] = []
+    monkeypatch.setattr(told, "note", notes.append, raising=False)
+    source = trained()
+    source.doubt = doubt
+    row = quantized(monkeypatch, QuantizeConfig(bits=3))[1]
+    monkeypatch.setattr(quantize, "hold", lambda run, what, place: held)
+    monkeypatch.setattr(quantize, "load_trained", lambda run: source)
+    monkeypatch.setattr(quantize, "load_same_data", lambda about, said, where: DATA)
+    monkeypatch.setattr(quantize, "keep_place", lambda run, where: held.done.append("place"))
+    run = RunDirectory(tmp_path)
+    found = quantize.quantize(run, QuantizeConfig(bits=3, device="cpu"), progress=told)
+    assert found == row
+    files = ["config.json", "network.safetensors", "predictions.json", "row.json"]
+    record = {"sequence": run.next_sequence(), provenance.KEY: "d" * 64}
+    written = ("write", run.quantized(3).name, files, record)
+    assert held.done == ["check", "place", written, "left"]
+    assert notes == ([] if doubt is None else [doubt])
 
 
 def test_layers_without_such_neurons_are_left_out() -> None:
