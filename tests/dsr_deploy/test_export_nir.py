@@ -389,7 +389,7 @@ def changed(network: IntegerNetwork, data: st.DataObject) -> IntegerNetwork:
     if label == "T":
         return replace(network, timesteps=network.timesteps + 1, readout=(*network.readout, 1))
     value = getattr(chosen, label)
-    other = value ^ 1 if label in ("decay", "start") else np.maximum(value, 1) ^ 2
+    other = value ^ 1 if label in ("decay", "start") else np.maximum(value, 2) ^ 1
     populations = list(network.populations)
     populations[index] = replace(chosen, **{label: other})
     return replace(network, populations=tuple(populations))
