@@ -196,6 +196,8 @@ def _manifest(where: Path, folder: Path, again: str) -> dict[str, Any]:
         raise UserError(f"{path}: it has no checksum; run `{again}` again")
     if not is_whole(record):
         raise UserError(f"{path}: its checksum does not match its content; run `{again}` again")
+    if not isinstance(record["files"], dict):
+        raise UserError(f"{path}: it names no files; run `{again}` again")
     return record
 
 

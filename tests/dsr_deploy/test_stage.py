@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 from dsr_deploy import stage
 from dsr_deploy.errors import UserError
+from dsr_deploy.seal import seal
 
 PLACE = "export/loihi"
 AGAIN = "dsr-deploy export"
@@ -224,6 +226,9 @@ def test_damage_is_named_with_the_command_that_renews_the_stage(run: Path) -> No
         manifest.write_text(text)
         with _refused(f"{manifest}: {what}; {again}"):
             _read(run)
+    manifest.write_text(json.dumps(seal(json.loads(whole) | {"files": None})))
+    with _refused(f"{manifest}: it names no files; {again}"):
+        _read(run)
 
 
 def test_a_stage_in_the_place_of_another_is_refused(run: Path) -> None:
