@@ -91,7 +91,6 @@ def fine_tune(
     """
     rounded = _candidate(0, model, freeze, validation, device)
     taken = rounded
-    torch.manual_seed(schedule.seed)
     optimizer = make_optimizer(model, schedule.lr)
     for epoch in range(schedule.epochs):
         loss, accuracy = _epoch(model, optimizer, samples, schedule, epoch, device, progress)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -295,3 +297,41 @@ def test_settings_reach_their_bounds_and_have_defaults() -> None:
     assert dataclasses.astuple(QuantizeConfig()) == (
         4, None, 0.01, None, "channel", False, 0, "auto",
     )  # fmt: skip
+
+
+def test_the_test_set_is_read_as_it_is_with_a_bar_for_its_batches() -> None:
+    shown: list[Any] = []
+
+    class Told(Silent):
+        @contextlib.contextmanager
+        def task(self, description: str, total: int) -> Iterator[Any]:
+            shown.append((description, total))
+            yield SimpleNamespace(advance=lambda: shown.append("advance"))
+
+    moving = dataclasses.replace(TEST, padding=2, flip=True)
+    data: Any = SimpleNamespace(train=TRAIN, test=moving, input=SHOWN)
+    predictions, _ = quantize.predict(integers(4), data, CPU, 16, Told())
+    np.testing.assert_array_equal(predictions, says(integers(4)).predictions)
+    assert shown == [("testing", 2), "advance", "advance"]
+
+
+def test_the_float_network_is_tested_in_the_default_arithmetic_of_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, torch.device]] = []
+    used: list[str] = []
+    real = quantize.evaluate
+
+    def resolve(name: str, device: torch.device) -> str:
+        asked.append((name, device))
+        return "bf16"
+
+    def noted(network: Any, *rest: Any) -> Any:
+        used.append(network.precision)
+        return real(network, *rest)
+
+    monkeypatch.setattr(quantize, "resolve_precision", resolve)
+    monkeypatch.setattr(quantize, "evaluate", noted)
+    quantized(monkeypatch, QuantizeConfig(bits=4))
+    assert asked == [("auto", CPU)]
+    assert used == ["bf16"]
