@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dsr_deploy import config
+from dsr_deploy import augmentation, config
 from dsr_deploy.config import LifRow, TrainingRow, from_dict, read, resolve
 from dsr_deploy.errors import UserError
 
@@ -25,6 +25,7 @@ def test_data_sets_without_a_row_in_the_paper(dataset: str, row: tuple[Any, ...]
     found = resolve(dataset=dataset)
     assert (found.arch, found.optimizer, found.epochs, found.lr, found.batch_size) == row
     assert (found.tau, found.dt, found.validation) == (1.0, 1.0, 0.1)
+    assert found.augmentation == augmentation.DEFAULTS[dataset]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
@@ -50,8 +51,8 @@ def test_a_crop_is_a_share_of_the_area() -> None:
 
 def test_the_shortest_step_is_one_of_the_4096_of_a_chips_decay() -> None:
     assert resolve(neuron="lif", tau=4096.0, dt=1.0).dt == 1.0
-    with pytest.raises(UserError, match=r"^dt 0\.999 and tau 4096\.0; "):
-        resolve(neuron="lif", tau=4096.0, dt=0.999)
+    with pytest.raises(UserError, match=r"^dt 0\.9999 and tau 4096\.0; "):
+        resolve(neuron="lif", tau=4096.0, dt=0.9999)  # more than 1/4097
 
 
 def test_rows_of_the_tables_are_read_only() -> None:

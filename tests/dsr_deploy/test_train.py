@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dsr_deploy import checkpoint, config
+from dsr_deploy import train as train_module
 from dsr_deploy.data import DataError
 from dsr_deploy.errors import UserError
 from dsr_deploy.progress import Silent
@@ -309,3 +310,29 @@ def test_more_epochs_than_the_training_began_with_are_told(stopped: RunDirectory
         "config.json says 3 epochs, the training was begun with 2; the learning rate follows "
         "config.json from here on"
     )
+
+
+def test_what_is_drawn_in_an_epoch_follows_from_seed_and_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    real = train_module._Training._train_epoch
+
+    def noted(self: Any, epoch: int) -> Any:
+        drawn.append(torch.initial_seed())
+        torch.rand(epoch + 1)  # what is drawn in one epoch must not reach the next
+        return real(self, epoch)
+
+    monkeypatch.setattr(train_module._Training, "_train_epoch", noted)
+    images = _image_folder(tmp_path / "images")
+    seeds: list[list[int]] = []
+    for name, seed in (("one", 3), ("again", 3), ("other", 4)):
+        (tmp_path / name).mkdir()
+        drawn.clear()
+        choice = SMALL | {"dataset": "imagefolder", "data_dir": str(images), "arch": "resnet-tiny"}
+        choice |= {"epochs": 2, "seed": seed, "warmup_epochs": 0}
+        train(config.resolve(**choice), RunDirectory(tmp_path / name))
+        seeds.append(drawn.copy())
+    one, again, other = seeds
+    assert one == again
+    assert len({*one, *other}) == 4
