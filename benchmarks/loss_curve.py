@@ -30,12 +30,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from unrolled import forward as unrolled_forward
 
-from dsr_deploy import config
-from dsr_deploy.data import Dataset, TensorSplit, batches, load
+from dsr_deploy.data.batches import batches
+from dsr_deploy.data.dataset import Dataset, TensorSplit
+from dsr_deploy.data.loading import load
 from dsr_deploy.models.network import SpikingNetwork
-from dsr_deploy.thresholds import choose_thresholds
+from dsr_deploy.run import config
+from dsr_deploy.run.trained import build
 from dsr_deploy.train import learning_rate, make_optimizer, resolve_precision
-from dsr_deploy.trained import build
+from dsr_deploy.training.thresholds import choose_thresholds
 
 Forward = Callable[[SpikingNetwork, Tensor], Tensor]
 

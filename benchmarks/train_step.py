@@ -164,6 +164,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # As the command line does, see dsr_deploy.cli.main; for the peers alike.
+    # As the command line does, see dsr_deploy.console.cli.main; for the peers alike.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     main()

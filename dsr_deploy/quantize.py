@@ -13,22 +13,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsr_deploy import files, provenance
-from dsr_deploy.data import Dataset, batches, hold_out
+from dsr_deploy import files
+from dsr_deploy.data.batches import batches
+from dsr_deploy.data.dataset import Dataset
+from dsr_deploy.data.validation import hold_out
+from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.errors import UserError
-from dsr_deploy.evaluate import EVALUATION_BATCH, evaluate
-from dsr_deploy.fine_tune import Schedule, fine_tune
-from dsr_deploy.fold import fold
 from dsr_deploy.hardware import bounds, network_file
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
-from dsr_deploy.hold import hold
+from dsr_deploy.lowering.fine_tune import Schedule, fine_tune
+from dsr_deploy.lowering.fold import fold
+from dsr_deploy.lowering.quantized_network import QuantizedNetwork
+from dsr_deploy.lowering.scale import Granularity
 from dsr_deploy.progress import Progress, Silent
-from dsr_deploy.quantized_network import QuantizedNetwork
-from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.scale import Granularity
-from dsr_deploy.torch_engine import TorchEngine
+from dsr_deploy.run import provenance
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.hold import hold
+from dsr_deploy.run.trained import Trained, keep_place, load_same_data, load_trained
 from dsr_deploy.train import resolve_device, resolve_precision
-from dsr_deploy.trained import Trained, keep_place, load_same_data, load_trained
+from dsr_deploy.training.evaluate import EVALUATION_BATCH, evaluate
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,20 @@ import jinja2
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dsr_deploy import provenance, records, stage, tables
 from dsr_deploy.errors import UserError
 from dsr_deploy.export import Export
 from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
-from dsr_deploy.history import Epoch, read_history, read_result
-from dsr_deploy.hold import hold
-from dsr_deploy.plots import draw, own_style
-from dsr_deploy.printing import escaped
+from dsr_deploy.measures import tables
+from dsr_deploy.measures.plots import draw, own_style
 from dsr_deploy.quantize import Row
-from dsr_deploy.records import Record
-from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.run import provenance, records, stage
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.history import Epoch, read_history, read_result
+from dsr_deploy.run.hold import hold
+from dsr_deploy.run.records import Record
+from dsr_deploy.run.trained import describe
 from dsr_deploy.simulate import SimulationReport
-from dsr_deploy.trained import describe
+from dsr_deploy.text import escaped
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsr_deploy import distributed, energy, files, provenance, sparsity, stage, verify
-from dsr_deploy.chip_use import ChipUse, chip_use
-from dsr_deploy.data import Batches, Dataset, Split, TensorSplit, batches
-from dsr_deploy.energy import EnergyLine
-from dsr_deploy.engines import Exported, open_engine
+from dsr_deploy import files, verify
+from dsr_deploy.data.batches import Batches, batches
+from dsr_deploy.data.dataset import Dataset, Split, TensorSplit
+from dsr_deploy.engines.lava import require_python310
+from dsr_deploy.engines.opening import Exported, open_engine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, network_file
 from dsr_deploy.hardware.bounds import MembraneRange
@@ -26,14 +26,18 @@ from dsr_deploy.hardware.chip import Chip, load_chip
 from dsr_deploy.hardware.network import V_MAX, V_MIN, IntegerNetwork, NetworkError
 from dsr_deploy.hardware.simulation import PopulationCounts, Simulation
 from dsr_deploy.hardware.simulator import Simulator
-from dsr_deploy.hold import Held, hold
-from dsr_deploy.lava_engine import require_python310
+from dsr_deploy.measures import energy, sparsity
+from dsr_deploy.measures.chip_use import ChipUse, chip_use
+from dsr_deploy.measures.energy import EnergyLine
+from dsr_deploy.measures.sparsity import Sparsity
+from dsr_deploy.parallel import distributed
+from dsr_deploy.parallel.rank import Rank
 from dsr_deploy.progress import Progress, Silent
-from dsr_deploy.rank import Rank
-from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.sparsity import Sparsity
-from dsr_deploy.stage import Stage
-from dsr_deploy.trained import RESTORE, check_same_data, describe, keep_place, load_same_data
+from dsr_deploy.run import provenance, stage
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.hold import Held, hold
+from dsr_deploy.run.stage import Stage
+from dsr_deploy.run.trained import RESTORE, check_same_data, describe, keep_place, load_same_data
 
 ENGINES = ("event", "lava")
 EXPORTED = "export/loihi"
@@ -409,7 +413,7 @@ def _range(name: str, seen: PopulationCounts, proven: MembraneRange) -> LayerRan
 
 def _files(report: SimulationReport, lines: list[EnergyLine]) -> dict[str, bytes]:
     """Return every report, by the name of its file."""
-    from dsr_deploy import plots  # matplotlib takes a second to import
+    from dsr_deploy.measures import plots  # matplotlib takes a second to import
 
     title = f"{report.network}, T = {report.timesteps}, {report.bits}-bit weights"
     figure = sparsity.plot(report.sparsity, title)

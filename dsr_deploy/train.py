@@ -13,23 +13,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsr_deploy import checkpoint, distributed, files, history
-from dsr_deploy.config import Config, PrecisionName
-from dsr_deploy.curves import Curves, write_curves
-from dsr_deploy.data import Batches, Dataset, Split, batches, hold_out
+from dsr_deploy import files
+from dsr_deploy.data.batches import Batches, batches
+from dsr_deploy.data.dataset import Dataset, Split
+from dsr_deploy.data.validation import hold_out
 from dsr_deploy.errors import UserError
-from dsr_deploy.evaluate import Evaluation, evaluate
-from dsr_deploy.history import Epoch, Result, chosen
-from dsr_deploy.hold import Held, hold
 from dsr_deploy.models import int8_convolution
 from dsr_deploy.models.currents import Precision
 from dsr_deploy.models.network import Activity, SpikingNetwork
+from dsr_deploy.parallel import distributed
+from dsr_deploy.parallel.rank import Rank
 from dsr_deploy.progress import Progress, Silent
-from dsr_deploy.rank import Rank
-from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.seal import seal
-from dsr_deploy.thresholds import choose_thresholds
-from dsr_deploy.trained import build, describe, keep_place, load_data, load_same_data, write_config
+from dsr_deploy.run import checkpoint, history
+from dsr_deploy.run.config import Config, PrecisionName
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.history import Epoch, Result, chosen
+from dsr_deploy.run.hold import Held, hold
+from dsr_deploy.run.seal import seal
+from dsr_deploy.run.trained import (
+    build,
+    describe,
+    keep_place,
+    load_data,
+    load_same_data,
+    write_config,
+)
+from dsr_deploy.training.curves import Curves, write_curves
+from dsr_deploy.training.evaluate import Evaluation, evaluate
+from dsr_deploy.training.thresholds import choose_thresholds
 
 THRESHOLD_SAMPLES = 64
 """Most samples that thresholds are chosen from; each process takes them all."""

@@ -9,13 +9,14 @@ from typing import Final
 
 import numpy as np
 
-from dsr_deploy import lava_engine, provenance
-from dsr_deploy.engines import ENGINES, Engine, Exported, Payloads, open_engine
+from dsr_deploy.engines import lava as lava_engine
+from dsr_deploy.engines.opening import ENGINES, Engine, Exported, Payloads, open_engine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.progress import Progress, Silent
-from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.run import provenance
+from dsr_deploy.run.directory import RunDirectory
 
 BASELINE: Final = "reference"
 SAMPLES = 20

@@ -175,7 +175,7 @@ def _places(value: Any, before: tuple[Any, ...] = ()) -> Any:
 
 def sealed_again(run: Path, path: Path) -> None:
     """Make the checksums of a run right for a file that was changed, as who means harm would."""
-    from dsr_deploy import config, seal
+    from dsr_deploy.run import config, seal
 
     manifest = path.parent / "manifest.json"
     with contextlib.suppress(Exception):  # what is no JSON any more has no seal

@@ -14,14 +14,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dsr_deploy import quantized_network
-from dsr_deploy.fold import FoldedPopulation, fold
 from dsr_deploy.hardware.network import Input
+from dsr_deploy.lowering import quantized_network
+from dsr_deploy.lowering.fold import FoldedPopulation, fold
+from dsr_deploy.lowering.quantized_network import QuantizedNetwork
+from dsr_deploy.lowering.scale import Scale
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.models.topology import INPUT, ConnectionSpec, PopulationSpec, Topology, conv
-from dsr_deploy.quantized_network import QuantizedNetwork
-from dsr_deploy.scale import Scale
 
 NEURONS = {
     "if": Neuron("if", 4, 0.5, 0.01),

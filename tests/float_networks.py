@@ -18,13 +18,13 @@ import torch
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dsr_deploy.fold import fold
 from dsr_deploy.hardware.network import Input, IntegerNetwork
+from dsr_deploy.lowering.fold import fold
+from dsr_deploy.lowering.quantized_network import QuantizedNetwork
+from dsr_deploy.lowering.scale import Granularity
 from dsr_deploy.models.network import PopulationModule, SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.models.topology import INPUT, ConnectionSpec, PopulationSpec, Shape, Topology
-from dsr_deploy.quantized_network import QuantizedNetwork
-from dsr_deploy.scale import Granularity
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 

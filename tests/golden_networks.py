@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.export.onnx import write_onnx
+from dsr_deploy.formats.onnx import write_onnx
 from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.network import INPUT, Connection, Input, IntegerNetwork, Population, Shape
 from dsr_deploy.hardware.run import Run

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-PROGRAM = (sys.executable, "-c", "from dsr_deploy.cli import main; main()")
+PROGRAM = (sys.executable, "-c", "from dsr_deploy.console.cli import main; main()")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 

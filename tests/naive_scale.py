@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.fold import FoldedPopulation
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.network import INPUT, V_MAX, Input
+from dsr_deploy.lowering.fold import FoldedPopulation
 from dsr_deploy.models.neuron import Neuron
 
 Array = NDArray[Any]

@@ -18,10 +18,10 @@ import sample_run
 from numpy.typing import NDArray
 from real_networks import RealConnection, RealPopulation
 
-from dsr_deploy import data
+from dsr_deploy.data.loading import load
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
 from dsr_deploy.models.topology import ConnectionSpec
-from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.simulate import simulate
 
 Array = NDArray[Any]
@@ -104,7 +104,7 @@ def simulated(decay: int, path: Path) -> Seen:
     found = real_networks.run(populations, frames, lambda v: np.sign(v) * (abs(v) * kept // 4096))
     sent = {"input": np.moveaxis(frames, 0, 1)}
     sent |= {name: spikes.astype(np.int64) for name, spikes in found.spikes.items()}
-    labels = data.load("digits", timesteps=3).test.labels.numpy()[chosen]
+    labels = load("digits", timesteps=3).test.labels.numpy()[chosen]
     return Seen(run, made, sent, found.u, labels)
 
 

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from dsr_deploy import config, data, seal, stage
+from dsr_deploy.data.dataset import TensorSplit
+from dsr_deploy.data.encoding import encode
+from dsr_deploy.data.loading import load
 from dsr_deploy.export import export
 from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
-from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.trained import labels_digest
+from dsr_deploy.run import config, seal, stage
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.trained import labels_digest
 
 CLASSES = tuple("0123456789")
 
@@ -40,7 +43,7 @@ def network(seed: int = 0) -> IntegerNetwork:
     return IntegerNetwork(
         name="digits-sample",
         timesteps=3,
-        input=data.load("digits", timesteps=3).input,
+        input=load("digits", timesteps=3).input,
         populations=(population("conv", (4, 8, 8)), population("output", (10, 1, 1))),
         connections=(
             Connection("input", "conv", "conv", weight(4, 1, 3, 3), 4, padding=(1, 1)),
@@ -53,9 +56,9 @@ def network(seed: int = 0) -> IntegerNetwork:
 
 def payloads() -> np.ndarray:
     """Return what the network sees of the 360 test images, int8 (360, 1, 8, 8)."""
-    digits = data.load("digits", timesteps=3)
-    assert isinstance(digits.test, data.TensorSplit)
-    return data.encode(digits.input, digits.test.pixels).numpy()
+    digits = load("digits", timesteps=3)
+    assert isinstance(digits.test, TensorSplit)
+    return encode(digits.input, digits.test.pixels).numpy()
 
 
 def write(path: Path, made: IntegerNetwork | None = None) -> RunDirectory:
@@ -68,7 +71,7 @@ def write(path: Path, made: IntegerNetwork | None = None) -> RunDirectory:
         "input": dataclasses.asdict(made.input),
         "classes": list(CLASSES),
         "samples": {"train": 1437, "test": 360},
-        "labels": labels_digest(data.load("digits", timesteps=3)),
+        "labels": labels_digest(load("digits", timesteps=3)),
         "versions": {"python": "3.11"},
         "command": "dsr-deploy train -T 3",
     }

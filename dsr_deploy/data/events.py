@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from dsr_deploy import files
-from dsr_deploy.augmentation import DEFAULTS, Augmentation
 from dsr_deploy.data import digest, recordings
+from dsr_deploy.data.augmentation import DEFAULTS, Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, Progress, TensorSplit
 from dsr_deploy.data.encoding import event_input
 from dsr_deploy.data.recordings import SENSOR, Recordings

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 import torch
 
-from dsr_deploy.augmentation import DEFAULTS, Augmentation
 from dsr_deploy.data import digest
+from dsr_deploy.data.augmentation import DEFAULTS, Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, TensorSplit
 from dsr_deploy.data.encoding import image_input
 from dsr_deploy.hardware.network import Input

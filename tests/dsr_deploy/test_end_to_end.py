@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from spikingjelly.datasets.cifar10_dvs import CIFAR10DVS_CLASS_NAMES
 
-from dsr_deploy import cli
+from dsr_deploy.console import cli
 
 
 def write_recording(path: Path, label: int, number: int) -> None:

@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dsr_deploy import checkpoint, cli
+from dsr_deploy.console import cli
+from dsr_deploy.run import checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -14,20 +14,22 @@ import numpy as np
 import pytest
 import torch
 
-from dsr_deploy import provenance, quantize
-from dsr_deploy.data import TensorSplit, hold_out
+from dsr_deploy import quantize
+from dsr_deploy.data.dataset import TensorSplit
+from dsr_deploy.data.validation import hold_out
 from dsr_deploy.errors import UserError
-from dsr_deploy.fine_tune import Candidate
-from dsr_deploy.fold import fold
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import Input
+from dsr_deploy.lowering.fine_tune import Candidate
+from dsr_deploy.lowering.fold import fold
+from dsr_deploy.lowering.quantized_network import QuantizedNetwork
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.models.topology import INPUT, ConnectionSpec, PopulationSpec, Topology
 from dsr_deploy.progress import Silent
 from dsr_deploy.quantize import QuantizeConfig
-from dsr_deploy.quantized_network import QuantizedNetwork
-from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.run import provenance
+from dsr_deploy.run.directory import RunDirectory
 
 CPU = torch.device("cpu")
 SHOWN = Input((2, 4, 4), (0.0, 0.0), (1.0, 1.0), 1 / 16, 1 / 16)

@@ -10,11 +10,11 @@ import pytest
 import sample_run
 import torch
 
-from dsr_deploy import checkpoint, config, provenance, seal
 from dsr_deploy.errors import UserError
-from dsr_deploy.history import read_history
 from dsr_deploy.report import report
-from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.run import checkpoint, config, provenance, seal
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.history import read_history
 from dsr_deploy.simulate import simulate
 
 

@@ -33,7 +33,7 @@ TRAINING = (
 # The command line, killed when a file is written for the n-th time but does not have its name yet.
 DIES = """
 import os, signal, sys
-from dsr_deploy.cli import main
+from dsr_deploy.console.cli import main
 name, left, rename = sys.argv.pop(1), int(sys.argv.pop(1)), os.replace
 def replace(old, new):
     global left

@@ -12,17 +12,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dsr_deploy import config, evaluate, fine_tune, quantize, train
-from dsr_deploy.data import Split, TensorSplit, batches, hold_out, load
-from dsr_deploy.data import dataset as dataset_module
-from dsr_deploy.evaluate import Evaluation
-from dsr_deploy.fine_tune import Candidate
+from dsr_deploy import quantize, train
+from dsr_deploy.data import loading
+from dsr_deploy.data.batches import batches
+from dsr_deploy.data.dataset import Dataset, Split, TensorSplit
+from dsr_deploy.data.loading import load
+from dsr_deploy.data.validation import hold_out
 from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.history import Epoch, Result, chosen, read_result
+from dsr_deploy.lowering import fine_tune
+from dsr_deploy.lowering.fine_tune import Candidate
 from dsr_deploy.quantize import QuantizeConfig
-from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.trained import load_trained
+from dsr_deploy.run import config
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.history import Epoch, Result, chosen, read_result
+from dsr_deploy.run.trained import load_trained
+from dsr_deploy.training import evaluate
+from dsr_deploy.training.evaluate import Evaluation
 
 SMALL = {"timesteps": 1, "batch_size": 256, "precision": "fp32", "device": "cpu"}
 
@@ -129,16 +135,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 @pytest.fixture
 def _spoiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turn the test images upside down and rotate their labels: all they could say is wrong."""
-    read = dataset_module.load
+    read = loading.load
 
-    def load(*args: object, **options: object) -> dataset_module.Dataset:
+    def load(*args: object, **options: object) -> Dataset:
         digits = read(*args, **options)  # type: ignore[arg-type]
         test = digits.test
         assert isinstance(test, TensorSplit)
         wrong = dataclasses.replace(test, pixels=test.pixels.flip(2), labels=(test.labels + 1) % 10)
         return dataclasses.replace(digits, test=wrong)
 
-    monkeypatch.setattr("dsr_deploy.data.load", load)
+    monkeypatch.setattr("dsr_deploy.run.trained.load", load)
 
 
 @pytest.mark.usefixtures("_spoiled")

@@ -11,8 +11,9 @@ import pytest
 import sample_run
 import torch
 
-from dsr_deploy import cli, data
-from dsr_deploy.data import Dataset, FolderSplit, TensorSplit
+from dsr_deploy.console import cli
+from dsr_deploy.data.dataset import Dataset, FolderSplit, TensorSplit
+from dsr_deploy.data.loading import load
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import energy as hardware_energy
 from dsr_deploy.hardware import reference
@@ -20,7 +21,7 @@ from dsr_deploy.hardware.energy_constants import load_constants
 from dsr_deploy.hardware.simulation import Simulation
 from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.progress import Silent
-from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.simulate import _simulate as simulate_split
 from dsr_deploy.simulate import check_data, simulate, spread, take
 from dsr_deploy.simulate import test_payloads as read_payloads
@@ -38,7 +39,7 @@ def _refused(message: str) -> pytest.RaisesExc[UserError]:
 def test_simulate_finds_what_the_reference_finds(run: RunDirectory) -> None:
     report = simulate(run, 50)
     chosen = np.arange(50) * 360 // 50
-    digits = data.load("digits", timesteps=3)
+    digits = load("digits", timesteps=3)
     expected = reference.run(sample_run.network(), sample_run.payloads()[chosen], record=True)
     labels = digits.test.labels.numpy()[chosen]
     assert report.accuracy == float((expected.predictions == labels).mean())
@@ -70,7 +71,7 @@ def test_one_batch_is_held_at_a_time_whatever_the_number_of_samples(
         return part
 
     monkeypatch.setattr(Simulator, "run", watched)
-    network, test = sample_run.network(), data.load("digits", timesteps=3).test
+    network, test = sample_run.network(), load("digits", timesteps=3).test
     whole, predictions = simulate_split(network, take(test, np.arange(300)), 1, Silent())
     assert len(made) == 3 * (1 + 10)  # scores and two populations of no sample and ten batches
     assert max(held) <= 3
@@ -234,7 +235,7 @@ RESTORE = (
 
 
 def _digits(**changes: object) -> Dataset:
-    return dataclasses.replace(data.load("digits", timesteps=3), **changes)
+    return dataclasses.replace(load("digits", timesteps=3), **changes)
 
 
 def test_more_classes_in_the_data_than_in_the_network_are_refused() -> None:

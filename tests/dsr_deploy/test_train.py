@@ -13,13 +13,13 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dsr_deploy import checkpoint, config
 from dsr_deploy import train as train_module
-from dsr_deploy.data import DataError
+from dsr_deploy.data.dataset import DataError
 from dsr_deploy.errors import UserError
 from dsr_deploy.progress import Silent
-from dsr_deploy.run_directory import RunDirectory
-from dsr_deploy.seal import seal
+from dsr_deploy.run import checkpoint, config
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.seal import seal
 from dsr_deploy.train import resolve_device, train
 
 SMALL = {"timesteps": 1, "epochs": 1, "batch_size": 256, "precision": "fp32", "device": "cpu"}

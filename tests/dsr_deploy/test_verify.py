@@ -13,17 +13,19 @@ import onnx
 import pytest
 import sample_run
 
-from dsr_deploy import cli, lava_engine, verify
+from dsr_deploy import verify
+from dsr_deploy.console import cli
+from dsr_deploy.engines import lava as lava_engine
 from dsr_deploy.errors import UserError
 from dsr_deploy.export import export
-from dsr_deploy.export.onnx import to_onnx
+from dsr_deploy.formats.onnx import to_onnx
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_content import identity
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.hardware.schedule import schedule
 from dsr_deploy.progress import Silent
-from dsr_deploy.run_directory import RunDirectory
+from dsr_deploy.run.directory import RunDirectory
 
 needs_lava = pytest.mark.skipif(
     lava_engine.find_python310() is None, reason="no Python 3.10 with lava-nc"
@@ -320,7 +322,7 @@ def test_differences_are_counted_by_engine_and_layer_and_the_first_is_named() ->
 
 
 def test_the_table_has_a_row_per_layer_and_a_column_per_engine() -> None:
-    from dsr_deploy import summaries
+    from dsr_deploy.console import summaries
 
     found = verify.Verification(
         samples=20,

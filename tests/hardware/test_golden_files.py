@@ -10,15 +10,16 @@ import onnx
 import pytest
 from golden_networks import FOLDER, KINDS, Kind, golden_network, golden_payloads, summary
 
-from dsr_deploy import __version__, onnx_engine
-from dsr_deploy.export.onnx import to_onnx
+from dsr_deploy import __version__
+from dsr_deploy.engines import onnx as onnx_engine
+from dsr_deploy.engines.torch import TorchEngine
+from dsr_deploy.formats.onnx import to_onnx
 from dsr_deploy.hardware import bounds, reference
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_file import read, to_bytes
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.hardware.schedule import run_scheduled
 from dsr_deploy.hardware.simulator import Simulator
-from dsr_deploy.torch_engine import TorchEngine
 
 ENGINES: dict[str, Callable[[IntegerNetwork, np.ndarray], Run]] = {
     "reference": lambda network, sent: reference.run(network, sent, record=True),

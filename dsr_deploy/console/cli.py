@@ -1,0 +1,388 @@
+"""The command line: parse, call one function, print.
+
+Nothing that takes long to import is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dsr_deploy import __version__
+from dsr_deploy.console import environment, failures, printing
+from dsr_deploy.console.command import Stages
+from dsr_deploy.console.interrupt import interruptible
+from dsr_deploy.console.options import common, moved_data, training_options
+from dsr_deploy.errors import UserError
+from dsr_deploy.parallel.rank import Rank, this_rank
+from dsr_deploy.run import config
+from dsr_deploy.run import directory as run_directory
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.text import one_line
+
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells give it."""
+
+
+@click.group(
+    cls=Stages,
+    invoke_without_command=True,
+    epilog="\b\nExample:\n"
+    "  dsr-deploy train\n"
+    "  dsr-deploy quantize --bits 4\n"
+    "  dsr-deploy export --target loihi\n"
+    "  dsr-deploy simulate --report sparsity",
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="dsr-deploy")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Train a spiking network with DSR and take it to a neuromorphic chip without loss.
+
+    Each command reads what the one before wrote, from the newest run in ./runs unless --run names
+    another. With no options at all they train a small network on handwritten digits.
+    """
+    if context.invoked_subcommand is None:
+        printing.echo(context.get_help())
+
+
+@cli.command(
+    epilog="\b\n"
+    "Example, the paper's CIFAR-10 setting with IF neurons at 20 timesteps:\n"
+    "  dsr-deploy train --preset cifar10-if-t20 --data-dir data\n"
+    "Several processes:\n"
+    "  torchrun --no-python --nproc-per-node 2 -- dsr-deploy train --run runs/two"
+)
+@click.option(
+    "--preset", metavar="NAME",
+    help="A setting of the paper, Tables S2 and S3, such as cifar10-if-t20 or cifar100-lif-t5; "
+    "other options override its values.",
+)  # fmt: skip
+@training_options
+@click.option("--resume", is_flag=True, help="Continue the run, with its own settings.")
+@click.option("--print-config", is_flag=True, help="Show every resolved value and stop.")
+@common
+def train(
+    directory: Path | None,
+    as_json: bool,
+    preset: str | None,
+    resume: bool,
+    print_config: bool,
+    **chosen: Any,
+) -> None:
+    """Train a spiking network.
+
+    Reads a data set (digits comes along, the others: --dataset and --data-dir). Writes a new run
+    directory, runs/<name>: config.json, checkpoint/, metrics.jsonl and tensorboard/. Stopped at
+    any moment, it continues with --resume.
+    """
+    from dsr_deploy.console import summaries
+
+    data_dir = None if chosen["data_dir"] is None else str(chosen["data_dir"])
+    if resume:
+        run = run_directory.find(directory)
+        settings = config.read(run.config)
+        _refuse_changes(run, settings, preset, chosen | {"data_dir": None})
+        settings = replace(settings, data_dir=data_dir or settings.data_dir)
+    else:
+        settings = config.resolve(preset, **chosen | {"data_dir": data_dir})
+    if print_config:
+        _print(as_json, settings, summaries.configuration(settings))
+        return
+    rank = this_rank()
+    if rank.world > 1 and directory is None and not resume:
+        raise UserError("several processes train one network: name its directory with --run DIR")
+    place = directory or run_directory.RUNS
+    new = [path for path in (place, *place.parents) if not path.exists()]
+    if not resume and (rank.first or directory is None):
+        name = f"{settings.dataset}-{settings.arch}-{settings.neuron}-t{settings.timesteps}"
+        run = run_directory.create(directory, name)
+    elif directory is not None:
+        run = RunDirectory(directory)
+    again = f"dsr-deploy train --resume --run {shlex.quote(str(run.path))}"
+    try:
+        with interruptible():
+            _train(run, settings, resume)
+    except KeyboardInterrupt:
+        if not run.config.exists():
+            raise
+        raise KeyboardInterrupt(f"stopped; `{again}` continues the training") from None
+    except Exception as error:
+        if not failures.is_out_of_memory(error) or not run.config.exists():
+            raise
+        raise UserError(failures.out_of_memory(chosen, again)) from None
+    finally:
+        if rank.first and not run.config.exists():
+            _discard(*([run.path] if directory is None else []), *new)
+    if rank.first:
+        result, text = summaries.trained(run, settings)
+        _print(as_json, result, text)
+
+
+def _train(run: RunDirectory, settings: config.Config, resume: bool) -> None:
+    from dsr_deploy.console.terminal import Terminal
+    from dsr_deploy.train import train
+
+    shown = Terminal()
+
+    def begin() -> None:
+        try:
+            run_directory.point_latest(run)  # now, so that --resume finds a run that is killed
+        except UserError as error:  # the link is a convenience: training goes on
+            shown.note(f"{error}; later commands need --run {run.path}")
+
+    train(settings, run, resume=resume, progress=shown, on_begin=begin)
+
+
+def _discard(*directories: Path) -> None:
+    """Remove directories that were made for a training that could not begin, if they are empty."""
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+def _refuse_changes(
+    run: RunDirectory, settings: config.Config, preset: str | None, chosen: dict[str, Any]
+) -> None:
+    """Raise UserError if a resumed run was asked to become another."""
+    asked = config.resolve(preset, **chosen).__dict__ if preset else chosen
+    for name, value in asked.items():
+        if value is not None and value != getattr(settings, name):
+            raise UserError(
+                f"{run.path}: the run was started with {name} {getattr(settings, name)}, not "
+                f"{value}; leave the option out to continue it, or train anew without --resume"
+            )
+
+
+@cli.command(
+    epilog="\b\n"
+    "Example, rounding to 8 bits without fine-tuning:\n"
+    "  dsr-deploy quantize --bits 8 --epochs 0"
+)
+@click.option("--bits", type=int, default=4, show_default=True,
+              help="Width of a weight with its sign, 2 to 8.")  # fmt: skip
+@click.option(
+    "--epochs", type=int, help="Of fine-tuning; 0 only rounds.  [default: more, the fewer the bits]"
+)
+@click.option("--lr", type=float,
+              help="Learning rate, in units of a weight's last bit.  [default: 0.01]")  # fmt: skip
+@click.option("--batch-size", type=int, help="Samples per step.  [default: as in training]")
+@click.option("--granularity", type=click.Choice(["channel", "layer"]),
+              help="What shares a scale.  [default: channel]")  # fmt: skip
+@click.option("--wide-ends", is_flag=True, default=None, help="8 bits in first and last layer.")
+@click.option("--seed", type=int, help="[default: 0]")
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
+@moved_data
+@common
+def quantize(directory: Path | None, as_json: bool, data_dir: Path | None, **chosen: Any) -> None:
+    """Turn the network's numbers into small whole numbers.
+
+    Reads the run's best checkpoint and its data set. Fine-tunes in the chip's own arithmetic and
+    writes quantized-<bits>/: network.safetensors, and row.json with the accuracies (Table S4).
+    """
+    from dsr_deploy.console import summaries
+    from dsr_deploy.console.terminal import Terminal
+    from dsr_deploy.quantize import QuantizeConfig
+    from dsr_deploy.quantize import quantize as quantize_run
+
+    given = {name: value for name, value in chosen.items() if value is not None}
+    settings = QuantizeConfig(**given)
+    run = run_directory.find(directory)
+    row = quantize_run(run, settings, data_dir=data_dir, progress=Terminal())
+    _print(as_json, row, summaries.quantized(run, row))
+
+
+@cli.command(
+    epilog="\b\nExample, the 8-bit network as ONNX:\n  dsr-deploy export --target onnx --bits 8"
+)
+@click.option("--target", type=click.Choice(["loihi", "onnx", "nir"]), default="loihi",
+              show_default=True, help="The integer network's own file, or an exchange format.",
+)  # fmt: skip
+@click.option("--chip", type=click.Choice(["loihi1", "loihi2"]),
+              help="For which chip, of target loihi.  [default: loihi2]")  # fmt: skip
+@click.option("--bits", type=int, help="Which quantized network.  [default: the last one made]")
+@common
+def export(
+    directory: Path | None, as_json: bool, target: str, chip: str | None, bits: int | None
+) -> None:
+    """Write the quantized network for a chip or another tool.
+
+    Reads quantized-<bits>/network.safetensors. Writes export/<target>/: the network's file,
+    manifest.json and, for loihi, lava.json with the processes that Lava runs. Refuses what the chip
+    cannot do, and says how much of the chip the network takes.
+    """
+    from dsr_deploy.console import summaries
+    from dsr_deploy.console.terminal import Terminal
+    from dsr_deploy.export import export as export_run
+
+    run = run_directory.find(directory)
+    made = export_run(run, target, bits, chip, progress=Terminal())
+    _print(as_json, made, summaries.exported(run, made))
+
+
+@cli.command(
+    epilog="\b\n"
+    "Example, 100 test samples and all that was found:\n"
+    "  dsr-deploy simulate --samples 100 --report all"
+)
+@click.option("--report", "part", type=click.Choice(["sparsity", "energy", "all"]), default="all",
+              show_default=True, help="What to print; everything is written.")  # fmt: skip
+@click.option("--samples", type=int, help="How many, spread over the test set.  [default: all]")
+@click.option("--engine", type=click.Choice(["event", "lava"]), default="event", show_default=True,
+              help="lava compares every spike with Lava's runtime, of 20 samples unless told.",
+)  # fmt: skip
+@click.option("--threads", type=int, help="Samples at a time.  [default: a thread per core]")
+@moved_data
+@common
+def simulate(
+    directory: Path | None,
+    as_json: bool,
+    part: str,
+    samples: int | None,
+    engine: str,
+    threads: int | None,
+    data_dir: Path | None,
+) -> None:
+    """Run the exported network event by event, on integers alone.
+
+    Reads export/loihi/network.safetensors and the run's data set. Compares every prediction with
+    the quantized network's, counts spikes and synaptic operations, estimates energy, and writes
+    reports/: simulate.json, sparsity.{csv,json,png,svg} and energy.{csv,json}.
+    """
+    from dsr_deploy.console import summaries
+    from dsr_deploy.console.terminal import Terminal
+    from dsr_deploy.simulate import simulate as simulate_run
+
+    run = run_directory.find(directory)
+    report = simulate_run(
+        run, samples, engine=engine, threads=threads, data_dir=data_dir, progress=Terminal()
+    )
+    _print(as_json, report, summaries.simulated(run, report, part))
+
+
+@cli.command(
+    epilog="\b\n"
+    "Example, two engines on 100 samples:\n"
+    "  dsr-deploy verify --engines event,reference --samples 100"
+)
+@click.option("--engines", metavar="NAMES",
+              help="torch, event, reference, onnx, nir, lava.  [default: all whose file is there "
+              "and that can run here]",
+)  # fmt: skip
+@click.option("--samples", type=int,
+              help="How many, spread over the test set.  [default: 20, all if there are fewer]",
+)  # fmt: skip
+@moved_data
+@common
+def verify(
+    directory: Path | None,
+    as_json: bool,
+    engines: str | None,
+    samples: int | None,
+    data_dir: Path | None,
+) -> None:
+    """Prove that all engines give the same spikes.
+
+    Reads what was exported and the run's data set, and runs the same samples through the quantized
+    torch model, the event-driven simulator, a plain reference and others, each on its own file.
+    Writes nothing. Names the first spike that differs, with exit code 1.
+    """
+    from dsr_deploy.console import summaries
+    from dsr_deploy.console.terminal import Terminal
+    from dsr_deploy.verify import verify as verify_run
+
+    run = run_directory.find(directory)
+    names = None if engines is None else tuple(name.strip() for name in engines.split(","))
+    verification = verify_run(run, names, samples, data_dir=data_dir, progress=Terminal())
+    _print(as_json, verification, summaries.verified(verification))
+    if not verification.agreed:
+        raise UserError(verification.disagreement)
+
+
+@cli.command(epilog="\b\nExample:\n  dsr-deploy report --run runs/digits-resnet-tiny-if-t8")
+@common
+def report(directory: Path | None, as_json: bool) -> None:
+    """Put all that was found into one page.
+
+    Reads the whole run. Writes reports/report.html, one file with its plots inside, which a browser
+    opens without a network.
+    """
+    from dsr_deploy.console import summaries
+    from dsr_deploy.report import report as report_run
+
+    run = run_directory.find(directory)
+    path = report_run(run)
+    _print(as_json, {"report": str(path)}, summaries.reported(path))
+
+
+def _print(as_json: bool, result: Any, text: str) -> None:
+    """Print a result once, however many processes found it together."""
+    from dsr_deploy.console import summaries
+
+    if this_rank().first:
+        printing.echo(summaries.to_json(result) if as_json else text)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; return its exit code: 0 done, 1 refused or failed, 2 wrongly called.
+
+    Raises
+    ------
+    Exception
+        If something fails that nobody foresaw.
+    """
+    try:
+        try:
+            code = cli.main(list(arguments), prog_name="dsr-deploy", standalone_mode=False)
+        except OSError as error:  # of click's own texts; a command's are explained in Stage
+            printing.lost_output(error)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except SystemExit as end:  # click's way out where nobody reads any more
+        return end.code if isinstance(end.code, int) else 1
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "dsr-deploy"
+        message = " ".join(error.format_message().split()).rstrip(".")
+        return _fail(f"{message}; see `{command} --help`", error.exit_code)
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _fail(str(error.__cause__ or "") or "stopped", STOPPED)  # click's cause is ours
+    except Exception as error:
+        if not failures.is_ours(error):
+            raise
+        return _fail(failures.with_notes(error), 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    """Say why, if no other process of this run does already."""
+    try:
+        rank = this_rank()
+    except UserError:  # says the message, or a wrong command line matters more
+        rank = Rank()
+    if rank.world > 1:
+        from dsr_deploy.parallel import distributed
+
+        if not distributed.speaks():
+            return code
+    who = "" if rank.first else f" (process {rank.rank})"
+    with contextlib.suppress(OSError):  # nobody hears
+        click.echo(f"error{who}: {one_line(message)}", err=True)
+    return code
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    environment.prepare()
+    try:
+        code = run(sys.argv[1:])
+    except Exception as error:
+        code = _fail(failures.report_bug(error), 1)
+    sys.exit(code)

@@ -1,0 +1,203 @@
+"""What each command says at its end: what happened, in words, and the command that comes next."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsr_deploy.measures import tables
+from dsr_deploy.run.config import Config
+from dsr_deploy.run.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from dsr_deploy.export import Export
+    from dsr_deploy.measures.chip_use import ChipUse
+    from dsr_deploy.quantize import Row
+    from dsr_deploy.simulate import SimulationReport
+    from dsr_deploy.verify import Verification
+
+
+def to_json(result: Any) -> str:
+    """Return dataclasses, and lists and dictionaries of them, as JSON."""
+    return json.dumps(result, indent=2, default=dataclasses.asdict)
+
+
+def configuration(settings: Config) -> str:
+    """Return a line per value."""
+    unset = {"v_threshold": "from the data", "image_size": "the data set's own"}
+    lines = []
+    for name, value in vars(settings).items():
+        lines.append(f"{name:16} {unset.get(name, 'none') if value is None else value}")
+    return "\n".join(lines)
+
+
+def trained(run: RunDirectory, settings: Config) -> tuple[dict[str, Any], str]:
+    """Summarize a finished training from what it wrote; return the values and the text."""
+    from dsr_deploy.run.history import read_history, read_result
+
+    epochs, tested = read_history(run), read_result(run)
+    result = {"run": str(run.path), "result": tested, "last": epochs[-1]}
+    seconds = sum(epoch.seconds for epoch in epochs)
+    held_out = tested.validation_accuracy
+    choice = (
+        "the last one: no samples were held out to choose by"
+        if held_out is None
+        else f"the best of {tested.epochs} on {tested.validation_samples:,} held-out "
+        f"training samples ({held_out:.2%})"
+    )
+    text = (
+        f"Trained {settings.arch} with {settings.neuron.upper()} neurons and {settings.timesteps} "
+        f"timesteps on {settings.dataset}: {len(epochs)} epochs in {seconds:.0f} s.\n"
+        f"  network        of epoch {tested.epoch}, {choice}\n"
+        f"  test accuracy  {tested.test_accuracy:.2%} on {tested.test_samples:,} samples\n"
+        f"  firing rate    {tested.firing_rate:.2%} of the neurons at each timestep\n"
+        f"  written to     {_shown(run.path)}\n\n"
+        + _next(run, "quantize --bits 4", "turns its weights into whole numbers of 4 bits")
+    )
+    return result, text
+
+
+def quantized(run: RunDirectory, row: Row) -> str:
+    """Return the row of Table S4 and what it means."""
+    return (
+        f"Quantized: the weights are whole numbers of {row.bits} bits now, all arithmetic is on "
+        f"integers.\nAccuracy on {row.samples:,} test samples (a row of Table S4):\n\n"
+        f"{tables.quantization([row])}\n\n"
+        f"{_choice(row)}\n\n"
+        f"{_extremes(row)}"
+        f"  written to  {_shown(run.quantized(row.bits))}\n\n"
+        + _next(run, "export --target loihi", "lays the network out for a chip")
+    )
+
+
+def _choice(row: Row) -> str:
+    """Say how the network was chosen, and by what."""
+    if not row.epochs:
+        return "  not fine-tuned"
+    if row.validation_accuracy is None:
+        return "  taken after the last epoch: no samples were held out to choose by"
+    return (
+        f"  the best on {row.validation_samples:,} held-out training samples "
+        f"({row.validation_accuracy:.2%}), of the rounded network and those after each epoch"
+    )
+
+
+def _extremes(row: Row) -> str:
+    """Name the layers with neurons that never spiked on the test set, or always."""
+    lines = [
+        f"  {what}  {', '.join(f'{count:,} in {name}' for name, count in found.items())}\n"
+        for what, found in (
+            ("neurons that never spiked: ", row.dead),
+            ("neurons that always spiked:", row.always_on),
+        )
+        if found
+    ]
+    return "".join(lines) + ("\n" if lines else "")
+
+
+def exported(run: RunDirectory, made: Export) -> str:
+    """Return a table of the layers, what they take of the chip, and where they went."""
+    layers = made.layers
+    neurons, weights = sum(x.neurons for x in layers), sum(x.weights for x in layers)
+    return (
+        f"Exported {len(layers)} layers, {neurons:,} neurons and {weights:,} weights "
+        f"for {made.chip.chip if made.chip else made.target}.\n"
+        "No 24-bit register can overflow, whatever the input: this was proven.\n\n"
+        f"{tables.layers(layers)}\n\n"
+        "  theta is subtracted at a spike, delta is the leak in 1/4096, start the first timestep\n"
+        + (f"\n{_on_chip(made.chip)}\n\n" if made.chip else "")
+        + f"  written to  {_shown(run.export(made.target))}\n\n"
+        + _after_export(run, made.target)
+    )
+
+
+def _on_chip(use: ChipUse) -> str:
+    """Return whether a network fits a chip, and its cores layer by layer."""
+    names = ", ".join(layer.name for layer in use.layers if not layer.fits)
+    verdict = "it fits" if use.fits else "it does not fit"
+    if names:
+        verdict += f": too much for any core in {names}"
+    of = "" if use.cores_available is None else f" of {use.cores_available:,}"
+    doubts = f"  ~ a limit that no primary source confirms: {', '.join(use.uncertain)}"
+    if use.not_public:
+        doubts += f"\n  ? not public, so not checked: {', '.join(use.not_public)}"
+    return (
+        f"On {use.chip} it takes {use.cores:,}{of} cores; by what can be known, {verdict}. "
+        "In percent of the fullest core:\n\n"
+        f"{tables.cores(use)}\n\n{doubts}"
+    )
+
+
+def _after_export(run: RunDirectory, target: str) -> str:
+    if target == "loihi":
+        text = "runs it event by event and counts its spikes"
+        return _next(run, "simulate --report sparsity", text)
+    if run.export("loihi").exists():
+        return _next(run, "verify", "proves that every engine gives the same spikes")
+    return _next(run, "export --target loihi", "makes the file that simulate and verify read")
+
+
+def simulated(run: RunDirectory, report: SimulationReport, part: str) -> str:
+    """Return the accuracy, and the tables of ``part``: sparsity, energy or all."""
+    total = report.sparsity.total
+    confirmed = "; Lava's runtime made the same spikes" if report.engine == "lava" else ""
+    parts = [
+        f"Simulated {report.samples:,} test samples on integers alone, {report.timesteps} "
+        f"timesteps each{confirmed}.\n"
+        f"  accuracy             {report.accuracy:.2%}, each prediction the same as the quantized "
+        "network's\n"
+        f"  firing rate          {total.firing_rate:.2%} of the neurons at each timestep\n"
+        f"  synaptic operations  {report.synops:,.0f} per sample, counted"
+    ]
+    if part in ("sparsity", "all"):
+        parts.append(str(tables.sparsity(report.sparsity)))
+    if part in ("energy", "all"):
+        parts.append(_energy(report))
+    if part == "all":
+        parts.append(str(tables.ranges(report.ranges)))
+        parts.append(_on_chip(report.chip))
+    parts.append(f"  written to  {_shown(run.reports)}")
+    parts.append(_next(run, "report", "puts everything on one page"))
+    return "\n\n".join(parts)
+
+
+def _energy(report: SimulationReport) -> str:
+    from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
+
+    sources = {line.constants: f"{line.title}; {line.source}" for line in report.energy}
+    return (
+        "Energy per inference; the constants decide the verdict, so no number stands alone:\n\n"
+        f"{tables.energy(report.energy)}\n\n"
+        + "".join(f"  {name}: {text}\n" for name, text in sources.items())
+        + f"  {LOIHI2_STATEMENT}"
+    )
+
+
+def verified(verification: Verification) -> str:
+    """Return a table of the engines and whether they agree."""
+    said = "they agree, spike for spike" if verification.agreed else "they differ"
+    count = len(verification.differing) + 1
+    left_out = "".join(f"\n\n{n} was left out: {why}" for n, why in verification.left_out.items())
+    return (
+        f"{count} engines on {verification.samples:,} test samples: {said}.\n"
+        f"Spikes of '{verification.baseline}', and how many of each other engine differ:\n\n"
+        f"{tables.engines(verification)}{left_out}"
+    )
+
+
+def reported(path: Path) -> str:
+    """Say where the page is."""
+    return f"Wrote {_shown(path)}: one page with everything this run knows; open it in a browser."
+
+
+def _shown(path: Path) -> Path:
+    """Return the shorter way to ``path`` from here."""
+    whole, here = path.resolve(), Path.cwd()
+    return whole.relative_to(here) if whole.is_relative_to(here) else whole
+
+
+def _next(run: RunDirectory, command: str, purpose: str) -> str:
+    """Return the line that names the next command."""
+    return f"Next: {run.command(command)}\n      {purpose}"

@@ -1,0 +1,1 @@
+"""What runs an integer network on payloads, and how engines are compared."""

@@ -1,0 +1,198 @@
+"""What a run found, as tables for the terminal and for the page.
+
+Each function takes the dataclass named in its signature, or anything with the same attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from dsr_deploy.formats.loihi import LayerSummary
+    from dsr_deploy.hardware.mapping import Usage
+    from dsr_deploy.measures.chip_use import ChipUse
+    from dsr_deploy.measures.energy import EnergyLine
+    from dsr_deploy.measures.sparsity import Sparsity
+    from dsr_deploy.quantize import Row
+    from dsr_deploy.simulate import LayerRange
+    from dsr_deploy.verify import Verification
+
+
+class Table(NamedTuple):
+    """Text cells under headings."""
+
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def __str__(self) -> str:
+        """Align the columns, the first to the left, the others to the right."""
+        cells = [self.headings, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = []
+        for row in cells:
+            first, *others = zip(row, widths, strict=True)
+            aligned = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+            lines.append("  " + "  ".join(aligned).rstrip())
+        return "\n".join(lines)
+
+
+def quantization(rows: Sequence[Row]) -> Table:
+    """Tabulate accuracies in 32 bits and in fewer (Table S4)."""
+    return Table(
+        (
+            "weights",
+            "neurons",
+            "timesteps",
+            "in 32 bits",
+            "only rounded",
+            "quantized",
+            "taken after",
+        ),
+        [
+            (
+                f"{row.bits} bits",
+                row.neuron.upper(),
+                str(row.timesteps),
+                f"{row.float_accuracy:.2%}",
+                f"{row.post_training_accuracy:.2%}",
+                f"{row.accuracy:.2%}",
+                _taken(row),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _taken(row: Row) -> str:
+    """Say which network a row is of; rows of version 0.1 do not know."""
+    if not hasattr(row, "epoch"):
+        return "unknown"
+    return f"epoch {row.epoch} of {row.epochs}" if row.epoch else "rounding"
+
+
+def layers(summary: Sequence[LayerSummary]) -> Table:
+    """Tabulate the layers of an exported network."""
+    return Table(
+        ("layer", "shape", "neurons", "weights", "bits", "theta", "fires at", "delta", "start"),
+        [
+            (
+                layer.name,
+                "x".join(map(str, layer.shape)),
+                f"{layer.neurons:,}",
+                f"{layer.weights:,}",
+                "+".join(map(str, layer.weight_bits)),
+                _span(*layer.v_threshold),
+                _span(*layer.v_fire),
+                str(layer.decay),
+                str(layer.start),
+            )
+            for layer in summary
+        ],
+    )
+
+
+def sparsity(measured: Sparsity) -> Table:
+    """Tabulate firing rates and what they come from, layer by layer and in total."""
+    return Table(
+        ("layer", "neurons", "firing rate", "spikes/sample", "spikes/step", "dead", "always on"),
+        [
+            (
+                layer.name,
+                f"{layer.neurons:,}",
+                f"{layer.firing_rate:.2%}",
+                f"{layer.spikes_per_sample:,.1f}",
+                f"{layer.spikes_per_sample / measured.timesteps:,.1f}",
+                f"{layer.dead:,}",
+                f"{layer.always_on:,}",
+            )
+            for layer in (*measured.layers, measured.total)
+        ],
+    )
+
+
+def energy(totals: Sequence[EnergyLine]) -> Table:
+    """Tabulate the energy per inference in nanojoules."""
+    return Table(
+        ("constants", "network", "synapses", "neurons", "traffic", "memory", "total"),
+        [
+            (
+                line.constants,
+                line.network,
+                _nanojoules(line.synapse),
+                _nanojoules(line.neuron),
+                _nanojoules(line.traffic),
+                _nanojoules(line.memory),
+                _nanojoules(line.total),
+            )
+            for line in totals
+        ],
+    )
+
+
+def ranges(found: Sequence[LayerRange]) -> Table:
+    """Tabulate membrane potentials, seen and proven."""
+    return Table(
+        ("membrane potential", "lowest seen", "highest", "proven from", "to", "of 24 bits"),
+        [
+            (
+                layer.name,
+                f"{layer.seen_low:,}",
+                f"{layer.seen_high:,}",
+                f"{layer.proven_low:,}",
+                f"{layer.proven_high:,}",
+                f"{layer.register_used:.1%}",
+            )
+            for layer in found
+        ],
+    )
+
+
+def cores(use: ChipUse) -> Table:
+    """Tabulate what each layer takes of its fullest core, in percent of the chip's limits."""
+    columns = {
+        "neurons_per_core": "neurons",
+        "synaptic_memory_per_core": "memory",
+        "in_axons_per_core": "in-axons",
+        "out_axons_per_core": "out-axons",
+        "threshold_settings_per_core": "thresholds",
+    }
+    rows = []
+    for layer in use.layers:
+        found = {usage.limit: usage for usage in layer.usage}
+        cells = (_percent(found.get(limit)) for limit in columns)
+        binding = columns.get(layer.binding, layer.binding) + ("" if layer.fits else ", too much")
+        rows.append((layer.name, f"{layer.cores:,}", f"{layer.synapses:,}", *cells, binding))
+    return Table(("layer", "cores", "synapses", *columns.values(), "most"), rows)
+
+
+def engines(verification: Verification) -> Table:
+    """Tabulate the baseline's spikes layer by layer, and how many of each engine differ."""
+    differing = verification.differing
+    rows = [
+        (layer, f"{spikes:,}", *(f"{counts[layer]:,}" for counts in differing.values()))
+        for layer, spikes in verification.spikes.items()
+    ]
+    totals = (f"{sum(counts.values()):,}" for counts in differing.values())
+    rows.append(("in all", f"{sum(verification.spikes.values()):,}", *totals))
+    scores = (f"{verification.scores_differ[name]:,}" for name in differing)
+    rows.append(("samples of other scores", "", *scores))
+    return Table(("layer", verification.baseline, *differing), rows)
+
+
+def _percent(usage: Usage | None) -> str:
+    """Return ``?`` where the chip's limit is not public; a ``~`` marks an uncertain one."""
+    if usage is None:
+        return "?"
+    percent = 100 * usage.used / usage.available
+    return ("" if usage.certain else "~") + (
+        f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}%"
+    )
+
+
+def _span(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _nanojoules(joules: float | None) -> str:
+    return "-" if joules is None else f"{joules * 1e9:,.1f} nJ"

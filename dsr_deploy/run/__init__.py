@@ -1,0 +1,1 @@
+"""The run directory: its files, how they are written, sealed and read."""

@@ -1,0 +1,103 @@
+"""What each stage was made from, so that a result of an earlier network does not pass for new.
+
+Each stage notes the SHA-256 of the file that it read. A run that is trained on, quantized or
+exported again leaves the later stages behind; they are then named, with the command that renews
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dsr_deploy import files
+from dsr_deploy.errors import UserError
+from dsr_deploy.hardware.chip import known_chips
+from dsr_deploy.progress import Progress
+from dsr_deploy.run import stage
+from dsr_deploy.run.directory import TARGETS, RunDirectory
+
+KEY: Final = "made_from"
+SIMULATION: Final = "reports/simulate.json"
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A stage that is not of the network that stands before it now.
+
+    Attributes
+    ----------
+    stage : its place in the run directory
+    source : the stage that it was made from, or checkpoint
+    command : what renews it
+    """
+
+    stage: str
+    source: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.stage} is of an earlier network; `{self.command}` renews it"
+
+
+def stale(run: RunDirectory) -> dict[str, Stale]:
+    """Return the stages that were made from what is no longer there, by stage, in their order.
+
+    A stage made from a stale one is stale as well, and so is one whose record is damaged. A source
+    that was deleted says nothing.
+
+    Raises
+    ------
+    UserError
+        If a source cannot be read.
+    """
+    found: dict[str, Stale] = {}
+    for place, record, source, command in _stages(run):
+        changed = source.exists() and record.get(KEY) != files.digest(source)
+        before = source.parent.relative_to(run.path).as_posix()
+        if changed or before in found:
+            found[place] = Stale(place, before, run.command(command))
+    return found
+
+
+def tell(run: RunDirectory, place: str, progress: Progress) -> None:
+    """Note that the stage at ``place`` is stale, if it is, and what it was made from before."""
+    found, chain = stale(run), list[Stale]()
+    while place in found:
+        chain.append(found[place])
+        place = chain[-1].source
+    for line in reversed(chain):
+        progress.note(str(line))
+
+
+def _stages(run: RunDirectory) -> Iterator[tuple[str, dict[str, Any], Path, str]]:
+    """Yield place, record, source and command of each stage that was run."""
+    for width in run.widths():
+        place = f"quantized-{width}"
+        yield place, _record(run, place), run.best_checkpoint, f"quantize --bits {width}"
+    for target in TARGETS:
+        if not stage.is_there(run.path, f"export/{target}"):
+            continue
+        record, command = _record(run, f"export/{target}"), f"export --target {target}"
+        source = run.best_checkpoint
+        # Of what a record says, nothing is put into a command but what the command may be given.
+        bits, use = record.get("bits"), record.get("chip")
+        if type(bits) is int and bits in range(2, 9):
+            source = run.quantized(bits) / "network.safetensors"
+            command += f" --bits {bits}"
+        if isinstance(use, dict) and (chip := use.get("chip")) in known_chips():
+            command += f" --chip {chip}"
+        yield f"export/{target}", record, source, command
+    if (run.path / SIMULATION).exists():
+        source = run.export("loihi") / "network.safetensors"
+        yield SIMULATION, _record(run, "reports"), source, "simulate"
+
+
+def _record(run: RunDirectory, place: str) -> dict[str, Any]:
+    """Return a stage's record; nothing if it is damaged, so that running it again is advised."""
+    try:
+        return run.read(place).record
+    except UserError:
+        return {}

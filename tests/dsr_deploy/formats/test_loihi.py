@@ -1,0 +1,144 @@
+"""What the export for a chip writes, says and refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sample_run
+
+from dsr_deploy.console import cli
+from dsr_deploy.errors import UserError
+from dsr_deploy.export import export
+from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.chip import known_chips
+from dsr_deploy.hardware.lava import plan_file
+from dsr_deploy.hardware.lava.plan import make_plan
+from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, Population
+from dsr_deploy.hardware.schedule import schedule
+from dsr_deploy.run.directory import RunDirectory
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return sample_run.write(tmp_path / "run")
+
+
+def quantized(run: RunDirectory, network: IntegerNetwork) -> None:
+    """Let ``network`` be what was quantized, and forget what was exported."""
+    sample_run.put_quantized(run, network)
+    shutil.rmtree(run.export("loihi"))
+
+
+def test_the_export_writes_the_scheduled_network_its_processes_and_what_they_are(
+    run: RunDirectory,
+) -> None:
+    made = export(run, "loihi")
+    folder = run.export("loihi")
+    names = {"network.safetensors", "lava.json", "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    network = schedule(sample_run.network())
+    data = (folder / "network.safetensors").read_bytes()
+    assert data == network_file.to_bytes(network)
+    digest = hashlib.sha256(data).hexdigest()
+    assert plan_file.read(folder / "lava.json") == make_plan(network, digest)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["files"] == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("network.safetensors", "lava.json")
+    }
+    assert manifest["source"] == "quantized-4/network.safetensors"
+    assert [layer["start"] for layer in manifest["layers"]] == [1, 2]
+    assert made.chip is not None
+    assert manifest["chip"]["chip"] == made.chip.chip == "loihi2"
+
+
+def test_the_same_network_gives_the_same_bytes(run: RunDirectory) -> None:
+    before = {path.name: path.read_bytes() for path in run.export("loihi").iterdir()}
+    export(run, "loihi", chip="loihi2")
+    assert {path.name: path.read_bytes() for path in run.export("loihi").iterdir()} == before
+
+
+def test_the_export_counts_what_the_network_takes_of_the_chip(run: RunDirectory) -> None:
+    use = export(run, "loihi").chip
+    assert use is not None
+    assert (use.fits, use.cores, use.cores_available) == (True, 2, 120)
+    conv, output = use.layers
+    assert (conv.neurons, conv.synapses, conv.cores, conv.fits) == (256, 4 * 22 * 22, 1, True)
+    assert {usage.limit: usage.used for usage in output.usage} == {
+        "neurons_per_core": 10,
+        "synaptic_memory_per_core": 10 * 256 * 4,
+    }
+    assert output.binding == "synaptic_memory_per_core"
+    assert "synaptic_memory_per_core" in use.uncertain
+    assert "in_axons_per_core" in use.not_public
+
+
+def test_the_summary_names_the_chip_and_marks_what_is_uncertain(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["export", "--run", str(run.path), "--chip", "loihi2"]) == 0
+    text = capsys.readouterr().out
+    assert "2 layers, 266 neurons and 2,596 weights for loihi2.\n" in text
+    assert (
+        "On loihi2 it takes 2 of 120 cores; by what can be known, it fits. In percent of the "
+        "fullest core:\n\n"
+        "  layer   cores  synapses  neurons  memory  in-axons  out-axons  thresholds     most\n"
+        "  conv        1     1,936    ~3.1%   ~0.0%         ?          ?           ?  neurons\n"
+        "  output      1     2,560    ~0.1%   ~1.0%         ?          ?           ?   memory\n"
+    ) in text
+    assert "\n  ~ a limit that no primary source confirms: payload_bits, " in text
+    assert "\n  ? not public, so not checked: max_exponent, " in text
+
+
+def test_a_network_that_does_not_fit_is_exported_and_said_not_to_fit(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One neuron with 2**19 synapses of 4 bits takes twice the memory of a core."""
+    one = np.ones(1, np.int32)
+    network = IntegerNetwork(
+        name="wide",
+        timesteps=1,
+        input=Input((1, 512, 1024), (0.0,), (1.0,), 1.0, 1.0),
+        populations=(Population("output", (1, 1, 1), one, one, one),),
+        connections=(Connection("input", "output", "linear", np.zeros((1, 1 << 19), np.int8), 4),),
+        readout=(1,),
+    )
+    quantized(run, network)
+    assert cli.run(["export", "--run", str(run.path)]) == 0
+    text = capsys.readouterr().out
+    assert "by what can be known, it does not fit: too much for any core in output." in text
+    assert re.search(r"\n  output +1 +524,288 +~0.0% +~200% .* memory, too much\n", text)
+    manifest = json.loads((run.export("loihi") / "manifest.json").read_text())
+    assert manifest["chip"]["fits"] is False
+
+
+def test_what_the_chip_cannot_do_is_refused_and_nothing_is_written(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quantized(run, sample_run.network())
+    assert cli.run(["export", "--run", str(run.path), "--chip", "loihi1"]) == 1
+    assert capsys.readouterr().err == (
+        "error: network: its neurons reset by subtraction, loihi1 resets to 0 only; use a chip "
+        "with programmable neurons, such as loihi2\n"
+    )
+    assert not run.export("loihi").exists()
+
+
+def test_an_exchange_format_has_no_chip(run: RunDirectory) -> None:
+    message = "chip 'loihi2' for target 'nir'; only the target loihi has chips"
+    with pytest.raises(UserError, match=f"^{message}$"):
+        export(run, "nir", chip="loihi2")
+    assert not run.export("nir").exists()
+    assert export(run, "nir").chip is None
+
+
+def test_the_command_line_knows_every_chip() -> None:
+    command = cli.cli.commands["export"]
+    option = next(p for p in command.params if p.name == "chip")
+    assert list(getattr(option.type, "choices", ())) == known_chips()
