@@ -10,6 +10,8 @@ from typing import Any, TypeVar, cast, get_args
 import click
 
 from dsr_deploy import files
+from dsr_deploy.data.datasets import DATASETS
+from dsr_deploy.data.source import OptimizerName
 from dsr_deploy.run import config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -56,7 +58,7 @@ def training_options(command: Command) -> Command:
     """Give a command an option for every value of :class:`dsr_deploy.run.config.Config`."""
     option = click.option
     options = [
-        option("--dataset", type=click.Choice(config.DATASETS), help="[default: digits]"),
+        option("--dataset", type=click.Choice(tuple(DATASETS)), help="[default: digits]"),
         option("--data-dir", type=Directory(absolute=True), metavar="DIR",
                help="Where its files are, or are downloaded to; digits needs none. With --resume: "
                "where they are now, if they were moved."),
@@ -82,7 +84,7 @@ def training_options(command: Command) -> Command:
                "last epoch's is taken.  [default: 0.1; presets: 0]"),
         option("--epochs", type=int, help="Passes over the training data."),
         option("--batch-size", type=int, help="Samples per training step, of all processes."),
-        option("--optimizer", type=click.Choice(get_args(config.OptimizerName))),
+        option("--optimizer", type=click.Choice(get_args(OptimizerName))),
         option("--lr", type=float, help="Learning rate; falls as a cosine to 0."),
         option("--momentum", type=float, help="Of SGD."),
         option("--weight-decay", type=float, help="Of the weights alone."),

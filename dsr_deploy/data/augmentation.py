@@ -1,4 +1,4 @@
-"""How training samples are varied, and what each data set begins with.
+"""How training samples are varied.
 
 Nothing here imports torch: the command line shows these values without it.
 """
@@ -6,10 +6,6 @@ Nothing here imports torch: the command line shows these values without it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
-
-CUT: Final = ("imagenet", "imagefolder")
-"""Data sets whose images may have many sizes, and are then cut to one."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +28,3 @@ class Augmentation:
     def padding(self, height: int, width: int) -> int:
         """Return the farthest shift in pixels."""
         return int(self.shift * max(height, width) + 1e-9)
-
-
-DEFAULTS: Final = {
-    "digits": Augmentation(shift=1 / 8),
-    # the paper's: 4 of 32 pixels
-    "cifar10": Augmentation(flip=True, shift=1 / 8),
-    "cifar100": Augmentation(flip=True, shift=1 / 8),
-    "imagenet": Augmentation(flip=True, crop=0.08),
-    # Not mirrored: in a user's images left and right may be what tells two classes apart.
-    "imagefolder": Augmentation(shift=1 / 8, crop=0.08),
-    # 4 of 48 pixels
-    "cifar10-dvs": Augmentation(shift=1 / 12),
-}
-"""By data set."""

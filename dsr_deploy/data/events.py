@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dsr_deploy import files
 from dsr_deploy.data import digest, recordings
-from dsr_deploy.data.augmentation import DEFAULTS, Augmentation
+from dsr_deploy.data.augmentation import Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, Progress, TensorSplit
 from dsr_deploy.data.encoding import event_input
 from dsr_deploy.data.recordings import SENSOR, Recordings
@@ -30,8 +30,8 @@ Counts = NDArray[np.uint8]
 def load_cifar10_dvs(
     directory: Path,
     timesteps: int,
-    augmentation: Augmentation = DEFAULTS["cifar10-dvs"],
-    download: bool = False,
+    augmentation: Augmentation,
+    download: bool,
     progress: Progress | None = None,
 ) -> Dataset:
     """Return CIFAR10-DVS as ``timesteps`` frames of 48x48 counts per sample and polarity.

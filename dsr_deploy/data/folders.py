@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsr_deploy.data.augmentation import DEFAULTS, Augmentation
+from dsr_deploy.data.augmentation import Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, FolderSplit, Progress, Split, TensorSplit
 from dsr_deploy.data.decoding import MODES, Request, open_image, read, stream
 from dsr_deploy.data.encoding import image_input
@@ -26,9 +26,7 @@ IN_MEMORY_BYTES: Final = 1 << 30
 STATISTICS_SAMPLES: Final = 5000
 
 
-def load_imagenet(
-    directory: Path, image_size: int, augmentation: Augmentation = DEFAULTS["imagenet"]
-) -> Dataset:
+def load_imagenet(directory: Path, image_size: int, augmentation: Augmentation) -> Dataset:
     """Return ImageNet, read from disk while training.
 
     Training images are random parts of random size; test images are resized to 8/7 of
@@ -62,7 +60,7 @@ def load_imagenet(
 def load_imagefolder(
     directory: Path,
     image_size: int | None,
-    augmentation: Augmentation = DEFAULTS["imagefolder"],
+    augmentation: Augmentation,
     progress: Progress | None = None,
 ) -> Dataset:
     """Return a data set of one's own.

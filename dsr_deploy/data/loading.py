@@ -1,19 +1,14 @@
-"""A data set by its name.
-
-The readers are imported where they are called: torchvision takes seconds to import, and the
-default data set does without.
-"""
+"""A data set by its name."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from dsr_deploy import files
-from dsr_deploy.data.augmentation import DEFAULTS, Augmentation
+from dsr_deploy.data.augmentation import Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, Progress
-
-DATASETS: Final = ("digits", "cifar10", "cifar100", "imagenet", "imagefolder", "cifar10-dvs")
+from dsr_deploy.data.datasets import DATASETS
+from dsr_deploy.data.source import Request
 
 
 def load(
@@ -30,7 +25,7 @@ def load(
 
     Parameters
     ----------
-    name : one of :data:`DATASETS`
+    name : one of :data:`dsr_deploy.data.datasets.DATASETS`
     data_dir : where its files are, or go when downloaded; ``digits`` needs none.
         A leading ``~/`` is the user's home. ``imagenet`` and ``imagefolder``: ``train/`` and
         ``test/`` or ``val/``, each with a folder per class. ``cifar10-dvs``: ``extract/`` with a
@@ -47,32 +42,24 @@ def load(
     DataError
         If the name is unknown, or files are missing, damaged or of the wrong kind.
     """
-    if name not in DATASETS:
-        raise DataError(f"data set '{name}' is unknown; there are {', '.join(DATASETS)}")
-    if image_size is not None and name not in ("imagenet", "imagefolder"):
+    source = DATASETS.get(name)
+    if source is None:
+        raise DataError(f"data set '{name}' is unknown; choose one of {', '.join(DATASETS)}")
+    if image_size is not None and source.sizes == "fixed":
         raise DataError(f"data set '{name}': its image size is fixed; leave image_size out")
     if image_size is not None and image_size < 1:
-        raise DataError(f"data set '{name}': image_size {image_size}; it is at least 1")
-    augmentation = augmentation or DEFAULTS[name]
-    if name == "digits":
-        from dsr_deploy.data.images import load_digits
-
-        return load_digits(augmentation)
-    if data_dir is None:
+        raise DataError(f"data set '{name}': image_size must be at least 1, not {image_size}")
+    if data_dir is None and source.needs_files:
         raise DataError(
             f"data set '{name}': its files are needed; give their directory with --data-dir"
         )
-    directory = files.at_home(data_dir)
-    if name == "cifar10-dvs":
-        from dsr_deploy.data.events import load_cifar10_dvs
-
-        return load_cifar10_dvs(directory, timesteps, augmentation, download, progress)
-    if name in ("cifar10", "cifar100"):
-        from dsr_deploy.data.images import load_cifar
-
-        return load_cifar(name, directory, augmentation, download)
-    from dsr_deploy.data.folders import load_imagefolder, load_imagenet
-
-    if name == "imagenet":
-        return load_imagenet(directory, image_size or 224, augmentation)
-    return load_imagefolder(directory, image_size, augmentation, progress)
+    return source.load(
+        Request(
+            directory=files.at_home(data_dir or "."),
+            timesteps=timesteps,
+            image_size=image_size,
+            augmentation=augmentation or source.augmentation,
+            download=download,
+            progress=progress,
+        )
+    )

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from dsr_deploy import files
-from dsr_deploy.data import augmentation
 from dsr_deploy.data.augmentation import Augmentation
+from dsr_deploy.data.datasets import DATASETS
+from dsr_deploy.data.source import OptimizerName
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import json_text
 from dsr_deploy.models.architectures import ARCHITECTURES
 from dsr_deploy.run.seal import KEY, checksum
 
-DatasetName = Literal["digits", "cifar10", "cifar100", "imagenet", "imagefolder", "cifar10-dvs"]
 NeuronName = Literal["if", "lif"]
-OptimizerName = Literal["sgd", "adam"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fixed16"]
-
-DATASETS: Final[tuple[str, ...]] = get_args(DatasetName)
-TABLE_TIMESTEPS: Final = (5, 10, 15, 20)
 
 FLOAT32: Final = (1e-37, 1e38)
 """What float32 holds, in which networks are trained, rounded to powers of ten."""
 
 VALIDATION: Final = 0.1
 """Share of the training samples that is held out where no preset asks for the paper's recipe."""
+
+FEW_TIMESTEPS: Final = 5
+"""Up to so many, C.4 begins with a lower learning rate."""
 
 SHORTEST_STEP: Final = 1 / 4096
 LONGEST_STEP: Final = 8
@@ -45,7 +45,8 @@ class Config:
 
     Attributes
     ----------
-    dataset, data_dir : which images, and where they lie or are downloaded to
+    dataset : see :data:`dsr_deploy.data.datasets.DATASETS`
+    data_dir : where its files lie or are downloaded to
     image_size : side in pixels; None for the data set's own
     flip, shift, crop : see :class:`dsr_deploy.data.augmentation.Augmentation`
     arch : see :data:`dsr_deploy.models.architectures.ARCHITECTURES`
@@ -60,7 +61,7 @@ class Config:
         "auto" is the fastest that trains equally well
     """
 
-    dataset: DatasetName
+    dataset: str
     arch: str
     neuron: NeuronName
     timesteps: int
@@ -89,6 +90,7 @@ class Config:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Config).items():
             _check_type(name, getattr(self, name), kind)
+        _check_choice("dataset", self.dataset, DATASETS)
         _check_choice("arch", self.arch, ARCHITECTURES)
         whole = {
             "timesteps": (1, 1024),
@@ -138,15 +140,16 @@ class Config:
             raise UserError(f"shift {self.shift}; 0 to 0.5 are possible")
         if not 0.01 <= self.crop <= 1:
             raise UserError(f"crop {self.crop}; 0.01 to 1 are possible")
-        if self.dataset not in augmentation.CUT and self.crop != 1:
+        sizes = DATASETS[self.dataset].sizes
+        if sizes == "fixed" and self.crop != 1:
             raise UserError(
                 f"crop {self.crop}; the samples of {self.dataset} keep their size: leave it out, "
                 "or use shift"
             )
-        if self.dataset == "imagenet" and self.shift:
+        if sizes == "cut" and self.shift:
             raise UserError(
-                f"shift {self.shift}; the images of imagenet are cut to size: leave it out, or "
-                "use crop"
+                f"shift {self.shift}; the images of {self.dataset} are cut to size: leave it out, "
+                "or use crop"
             )
 
 
@@ -169,39 +172,14 @@ LIF_ROWS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class TrainingRow:
-    """A row of Table S3, with the network the paper trains on that data set."""
-
-    arch: str
-    optimizer: OptimizerName
-    epochs: int
-    lr: float
-    batch_size: int
-
-
-# Table S3, by data set.
-TRAINING_ROWS: Final[dict[str, TrainingRow]] = {
-    "cifar10": TrainingRow("resnet18", "sgd", epochs=200, lr=0.1, batch_size=128),
-    "cifar100": TrainingRow("resnet18", "sgd", epochs=200, lr=0.1, batch_size=128),
-    "imagenet": TrainingRow("resnet18", "adam", epochs=90, lr=0.001, batch_size=144),
-    "cifar10-dvs": TrainingRow("vgg11", "sgd", epochs=300, lr=0.05, batch_size=128),
-}
-
-# Not the paper's: what the data sets without a row in Table S3 begin with.
-DEFAULT_ROWS: Final[dict[str, TrainingRow]] = {
-    "digits": TrainingRow("resnet-tiny", "sgd", epochs=30, lr=0.1, batch_size=64),
-    "imagefolder": TrainingRow("resnet20", "sgd", epochs=30, lr=0.1, batch_size=64),
-}
-
-
 def presets() -> tuple[str, ...]:
     """Return the names of the paper's settings, ``<dataset>-<neuron>-t<timesteps>``."""
-    names = []
-    for dataset in TRAINING_ROWS:
-        steps = (20,) if dataset == "cifar10-dvs" else TABLE_TIMESTEPS
-        names += [f"{dataset}-{neuron}-t{t}" for neuron in get_args(NeuronName) for t in steps]
-    return tuple(names)
+    return tuple(
+        f"{source.name}-{neuron}-t{timesteps}"
+        for source in DATASETS.values()
+        for neuron in get_args(NeuronName)
+        for timesteps in source.table_timesteps
+    )
 
 
 def resolve(preset: str | None = None, **chosen: Any) -> Config:
@@ -224,7 +202,7 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
     # A preset's training stays its own on other data, such as the same images in folders.
     row = dataset if preset is None else trained_on
     neuron = given.get("neuron", "if")
-    timesteps = int(given.get("timesteps", {"digits": 8, "cifar10-dvs": 20}.get(dataset, 4)))
+    timesteps = int(given.get("timesteps", DATASETS[dataset].timesteps))
     for name in ("tau", "dt"):
         if neuron == "if" and name in given:
             raise UserError(
@@ -236,7 +214,7 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
         | _training_defaults(row, timesteps)
         | _neuron_defaults(neuron, timesteps, paper=preset is not None)
         # of the data, not of the preset: it decides which images are of one class
-        | dataclasses.asdict(augmentation.DEFAULTS[dataset])
+        | dataclasses.asdict(DATASETS[dataset].augmentation)
         | given
     )
     if "warmup_epochs" not in given:
@@ -267,9 +245,9 @@ def complete(values: dict[str, Any]) -> dict[str, Any]:
 
 def _earlier(dataset: Any) -> dict[str, Any]:
     chosen_on_test_set = {"validation": 0.0}
-    if not isinstance(dataset, str) or dataset not in augmentation.DEFAULTS:
+    if not isinstance(dataset, str) or dataset not in DATASETS:
         return chosen_on_test_set
-    earlier = augmentation.DEFAULTS[dataset]
+    earlier = DATASETS[dataset].augmentation
     if dataset == "imagefolder":
         earlier = dataclasses.replace(earlier, flip=True)
     return dataclasses.asdict(earlier) | chosen_on_test_set
@@ -310,15 +288,13 @@ def checksum_of(stored: dict[str, Any]) -> str:
 
 
 def _training_defaults(dataset: str, timesteps: int) -> dict[str, Any]:
-    row = TRAINING_ROWS.get(dataset) or DEFAULT_ROWS[dataset]
-    values = dataclasses.asdict(row)
-    if dataset.startswith("cifar") and timesteps <= 5:
-        values["lr"] = 0.05  # C.4: the initial learning rate at 5 timesteps
+    values = dataclasses.asdict(DATASETS[dataset].training)
+    few = values.pop("lr_of_few")
+    if few is not None and timesteps <= FEW_TIMESTEPS:
+        values["lr"] = few
     # The supplement names neither momentum nor weight decay; these are the authors' code's.
-    sgd = row.optimizer == "sgd"
-    values |= {"momentum": 0.9, "weight_decay": 5e-4 if sgd else 0.0}
-    values["warmup_epochs"] = 0 if dataset in TRAINING_ROWS else 1
-    return values
+    sgd = values["optimizer"] == "sgd"
+    return values | {"momentum": 0.9, "weight_decay": 5e-4 if sgd else 0.0}
 
 
 def _neuron_defaults(neuron: str, timesteps: int, *, paper: bool) -> dict[str, Any]:
@@ -353,7 +329,7 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
         raise UserError(f"{name} {value!r}; it must be {' or '.join(words[k] for k in kinds)}")
 
 
-def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: Any, known: Collection[str]) -> None:
     if value not in known:
         raise UserError(f"{name} {value!r}; known are {', '.join(known)}")
 

@@ -17,6 +17,7 @@ from dsr_deploy.console import cli
 from dsr_deploy.data.augmentation import Augmentation
 from dsr_deploy.data.batches import batches
 from dsr_deploy.data.dataset import Dataset
+from dsr_deploy.data.datasets import DATASETS
 from dsr_deploy.data.loading import load
 from dsr_deploy.errors import UserError
 from dsr_deploy.progress import Silent
@@ -43,7 +44,7 @@ DEFAULTS = {
 }
 
 
-@pytest.mark.parametrize("dataset", config.DATASETS)
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_every_data_set_begins_with_its_own_values(dataset: str) -> None:
     settings = config.resolve(dataset=dataset)
     assert (settings.flip, settings.shift, settings.crop) == DEFAULTS[dataset]
@@ -109,7 +110,7 @@ def test_the_options_are_shown_and_kept(
     )
 
 
-@pytest.mark.parametrize("dataset", config.DATASETS)
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_a_run_of_before_keeps_the_augmentation_that_it_had(dataset: str) -> None:
     settings = config.resolve(dataset=dataset)
     earlier = dataclasses.asdict(settings)

@@ -186,7 +186,7 @@ def test_a_failed_download_leaves_no_empty_folder(
         (
             "mnist",
             {},
-            "data set 'mnist' is unknown; there are digits, cifar10, cifar100, imagenet, "
+            "data set 'mnist' is unknown; choose one of digits, cifar10, cifar100, imagenet, "
             "imagefolder, cifar10-dvs",
         ),
         (
@@ -196,8 +196,8 @@ def test_a_failed_download_leaves_no_empty_folder(
         ),
         ("digits", {"image_size": 8}, "data set 'digits': its image size is fixed; leave "
          "image_size out"),
-        ("imagefolder", {"image_size": 0}, "data set 'imagefolder': image_size 0; it is at "
-         "least 1"),
+        ("imagefolder", {"image_size": 0}, "data set 'imagefolder': image_size must be "
+         "at least 1, not 0"),
     ],
 )  # fmt: skip
 def test_load_names_what_is_wrong(name: str, options: dict[str, Any], message: str) -> None:

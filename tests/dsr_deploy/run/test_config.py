@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dsr_deploy.data.datasets import DATASETS
 from dsr_deploy.errors import UserError
 from dsr_deploy.run import config
 from dsr_deploy.run.config import Config, from_dict, read, resolve
@@ -207,7 +208,7 @@ def test_presets_are_data_set_neuron_and_timesteps() -> None:
     assert not any("dvs" in name and not name.endswith("t20") for name in names)
     with pytest.raises(UserError, match=r"^preset 'cifar10'; known are cifar10-if-t5, "):
         resolve("cifar10")
-    with refused(f"dataset 'mnist'; known are {', '.join(config.DATASETS)}"):
+    with refused(f"dataset 'mnist'; known are {', '.join(DATASETS)}"):
         resolve(dataset="mnist")
     with pytest.raises(UserError, match=r"^arch 'lenet'; known are "):
         resolve(arch="lenet")

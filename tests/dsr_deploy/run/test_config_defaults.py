@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from dsr_deploy.data import augmentation
+from dsr_deploy.data.datasets import DATASETS
+from dsr_deploy.data.source import TrainingRow
 from dsr_deploy.errors import UserError
 from dsr_deploy.run import config
-from dsr_deploy.run.config import LifRow, TrainingRow, from_dict, read, resolve
+from dsr_deploy.run.config import LifRow, from_dict, read, resolve
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_data_sets_without_a_row_in_the_paper(dataset: str, row: tuple[Any, ...]
     found = resolve(dataset=dataset)
     assert (found.arch, found.optimizer, found.epochs, found.lr, found.batch_size) == row
     assert (found.tau, found.dt, found.validation) == (1.0, 1.0, 0.1)
-    assert found.augmentation == augmentation.DEFAULTS[dataset]
+    assert found.augmentation == DATASETS[dataset].augmentation
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
