@@ -48,7 +48,7 @@ def add_currents(
     Parameters
     ----------
     total : float32 (T, N, H, W, C), or (1, N, H, W, C) if all sources are constant
-    weight : (C, C_in, K, K) or (C, C_in); None for a pool or an identity
+    weight : (C, C_in / groups, KH, KW) or (C, C_in); None for a pool or an identity
     fresh : ``total`` holds nothing yet, whatever stands in it
     """
     if isinstance(signal, Spikes) and weight is not None:
@@ -76,7 +76,8 @@ def product_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 def transmit(spec: ConnectionSpec, sent: Tensor, weight: Tensor | None) -> Tensor:
     """Return the current that a connection makes of ``sent``, (N, C, H, W)."""
     if spec.kind == "conv":
-        return F.conv2d(sent, cast(Tensor, weight), stride=spec.stride, padding=spec.padding)
+        kernel = cast(Tensor, weight)
+        return F.conv2d(sent, kernel, None, spec.stride, spec.padding, 1, spec.groups)
     if spec.kind == "linear":
         return F.linear(sent.flatten(1), cast(Tensor, weight))[:, :, None, None]
     if spec.kind == "pool":
@@ -131,22 +132,22 @@ def _add_weighted(
 ) -> None:
     if spec.kind == "linear":
         weight = weight[:, :, None, None]
-    stride, padding = (spec.stride, spec.stride), (spec.padding, spec.padding)
+    geometry = (spec.stride, spec.padding, spec.groups)
     parts: Sequence[Int8Convolution | FloatConvolution]
     if precision == "fixed16":
         dtype = torch.uint8
         high, low, unit = fixed16_planes(weight)
         scale = unit * spikes.height
         parts = [
-            Int8Convolution(high, scale * HIGH, stride, padding),
-            Int8Convolution(low, scale, stride, padding),
+            Int8Convolution(high, scale * HIGH, *geometry),
+            Int8Convolution(low, scale, *geometry),
         ]
     else:
         dtype = product_dtype(precision, total.device)
         scaled = weight * spikes.height
         if precision == "bf16":
             scaled = scaled.bfloat16()
-        parts = [FloatConvolution(scaled.to(dtype), stride, padding)]
+        parts = [FloatConvolution(scaled.to(dtype), *geometry)]
     for block, sent in _chunks(total, spikes, dtype):
         if spec.kind == "linear":
             sent = sent.flatten(1)[:, :, None, None]

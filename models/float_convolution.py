@@ -18,15 +18,20 @@ class FloatConvolution:
 
     Parameters
     ----------
-    weight : float32 or bfloat16 (C_out, C_in, KH, KW)
+    weight : float32 or bfloat16 (C_out, C_in / groups, KH, KW)
     stride, padding : of height and width
     """
 
     def __init__(
-        self, weight: Tensor, stride: tuple[int, int] = (1, 1), padding: tuple[int, int] = (0, 0)
+        self,
+        weight: Tensor,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        groups: int = 1,
     ) -> None:
-        self._weight, self._stride, self._padding = weight, stride, padding
-        self._geometry = (list(padding), list(stride), [1, 1], 1)
+        self._weight = weight
+        self._plain = (stride, padding, 1, groups)
+        self._geometry = (list(padding), list(stride), [1, 1], groups)
         self._packed: Tensor | None = None
         self._in_place = (
             weight.device.type == "cpu"
@@ -44,7 +49,7 @@ class FloatConvolution:
         fresh : ``total`` holds nothing yet, whatever stands in it
         """
         if not self._in_place:
-            made = F.conv2d(sent, self._weight, stride=self._stride, padding=self._padding)
+            made = F.conv2d(sent, self._weight, None, *self._plain)
             total.copy_(made) if fresh else total.add_(made)
             return
         if fresh:

@@ -27,13 +27,9 @@ class PopulationModule(nn.Module):
         self.spec = spec
         self.weights = nn.ParameterDict()
         for index, connection in enumerate(spec.connections):
-            channels, height, width = shapes[connection.source]
-            if connection.kind == "conv":
-                kernel = (connection.channels, channels, connection.kernel, connection.kernel)
-                self.weights[str(index)] = nn.Parameter(torch.empty(kernel))
-            elif connection.kind == "linear":
-                kernel_size = (connection.channels, channels * height * width)
-                self.weights[str(index)] = nn.Parameter(torch.empty(kernel_size))
+            shape = connection.weight_shape(shapes[connection.source])
+            if shape is not None:
+                self.weights[str(index)] = nn.Parameter(torch.empty(shape))
         for weight in self.weights.values():
             nn.init.kaiming_normal_(weight, nonlinearity="relu")
         self.norm = TimeBatchNorm(shapes[spec.name][0]) if spec.norm else None

@@ -18,6 +18,9 @@ from dsr_deploy.models.topology import (
     Shape,
     Topology,
     conv,
+    identity,
+    linear,
+    pool,
 )
 
 
@@ -43,8 +46,7 @@ def preact_resnet(
         stem: tuple[PopulationSpec, ...] = (
             PopulationSpec("stem", (conv(INPUT, widths[0], kernel=7, stride=2),)),
         )
-        pool = ConnectionSpec("stem", "pool", kernel=3, stride=2, padding=1)
-        incoming: tuple[ConnectionSpec, ...] = (pool,)
+        incoming: tuple[ConnectionSpec, ...] = (pool("stem", 3, stride=2, padding=1),)
     else:
         stem = ()
         incoming = (conv(INPUT, widths[0]),)
@@ -59,13 +61,12 @@ def preact_resnet(
             if stride != 1 or channels != width:
                 shortcut = conv(first, width, kernel=1, stride=stride)
             else:
-                shortcut = ConnectionSpec(first, "identity")
+                shortcut = identity(first)
             incoming = (conv(second, width), shortcut)
             channels = width
     populations.append(PopulationSpec("features", incoming))
     body = Topology(name, input_shape, tuple(populations))
-    size = body.shapes()["features"][1]
-    pooled = ConnectionSpec("features", "pool", kernel=size, stride=size)
-    populations.append(PopulationSpec("pool", (pooled,), norm=False))
-    populations.append(PopulationSpec("output", (ConnectionSpec("pool", "linear", classes),)))
+    _, height, width = body.shapes()["features"]
+    populations.append(PopulationSpec("pool", (pool("features", (height, width)),), norm=False))
+    populations.append(PopulationSpec("output", (linear("pool", classes),)))
     return Topology(name, input_shape, tuple(populations))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -183,17 +184,16 @@ def _convolution_backward(
     """Return a convolution's gradient to what was sent (which = 0) or to its weight (1)."""
     dtype = product_dtype(precision, grad.device)
     gradients = torch.ops.aten.convolution_backward(
-        grad.to(dtype), sent.to(dtype), weight.to(dtype), None, [spec.stride] * 2,
-        [spec.padding] * 2, [1, 1], False, [0, 0], 1, (which == 0, which == 1, False),
+        grad.to(dtype), sent.to(dtype), weight.to(dtype), None, list(spec.stride),
+        list(spec.padding), [1, 1], False, [0, 0], spec.groups, (which == 0, which == 1, False),
     )  # fmt: skip
     return cast(Tensor, gradients[which]).float()
 
 
 def _pool_backward(grad: Tensor, spec: ConnectionSpec, sent: Tensor) -> Tensor:
-    window, stride, padding = [spec.kernel] * 2, [spec.stride] * 2, [spec.padding] * 2
+    geometry = (list(spec.kernel), list(spec.stride), list(spec.padding))
     return cast(
-        Tensor,
-        torch.ops.aten.avg_pool2d_backward(grad, sent, window, stride, padding, False, True, None),
+        Tensor, torch.ops.aten.avg_pool2d_backward(grad, sent, *geometry, False, True, None)
     )
 
 
@@ -216,8 +216,9 @@ def temporal_covariance(
     -------
     float32, shape of ``weight``; None where it is left out
     """
-    if spec.kernel == 1:
-        return _covariance_of_rows(spec, current, signal).view_as(weight)
+    if spec.kernel == (1, 1):
+        rows = _covariance_of_rows(spec, current, signal)
+        return _own_groups(rows, spec.groups).view_as(weight)
     if isinstance(signal, Spikes) or signal.constant:
         return None
     mean, total = current.mean(0), torch.zeros_like(weight)
@@ -234,7 +235,9 @@ def _covariance_of_rows(spec: ConnectionSpec, current: Tensor, signal: Signal) -
     for t in range(steps):
         sent = signal.steps(t, 1, torch.float32)
         if spec.kind == "conv":
-            sent = sent[..., :: spec.stride, :: spec.stride].permute(0, 2, 3, 1)
+            high, wide = spec.padding
+            sent = F.pad(sent, (wide, wide, high, high))
+            sent = sent[..., :: spec.stride[0], :: spec.stride[1]].permute(0, 2, 3, 1)
         rows = sent.reshape(current[0].numel() // channels, -1)
         product = product + current[t].reshape(-1, channels).T @ rows
         sent_sum = sent_sum + rows
@@ -242,3 +245,10 @@ def _covariance_of_rows(spec: ConnectionSpec, current: Tensor, signal: Signal) -
     means = current_sum.T @ sent_sum / steps
     covariance = (product - means) / (steps * len(current_sum))
     return covariance * signal.height if isinstance(signal, Spikes) else covariance
+
+
+def _own_groups(rows: Tensor, groups: int) -> Tensor:
+    """Return what (C_out, C_in) holds of each target and its own group, (C_out, C_in / groups)."""
+    blocks = rows.unflatten(1, (groups, -1)).unflatten(0, (groups, -1))
+    own = torch.arange(groups, device=rows.device)
+    return cast(Tensor, blocks[own, :, own]).flatten(0, 1)

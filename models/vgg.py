@@ -6,11 +6,12 @@ from typing import Final
 
 from dsr_deploy.models.topology import (
     INPUT,
-    ConnectionSpec,
     PopulationSpec,
     Shape,
     Topology,
     conv,
+    linear,
+    pool,
 )
 
 STAGES: Final = ((64,), (128,), (256, 256), (512, 512), (512, 512))
@@ -30,10 +31,10 @@ def vgg11(input_shape: Shape, classes: int, *, dropout: float = 0.1) -> Topology
             name = f"conv{stage}.{index}"
             populations.append(PopulationSpec(name, (conv(source, width),), dropout=dropout))
             source = name
-        size = Topology("vgg11", input_shape, tuple(populations)).shapes()[source][1]
-        kernel = size if stage == len(STAGES) else 2
-        pool = ConnectionSpec(source, "pool", kernel=kernel, stride=kernel)
+        last = stage == len(STAGES)
+        _, height, width = Topology("vgg11", input_shape, tuple(populations)).shapes()[source]
+        pooled = pool(source, (height, width) if last else 2)
         source = f"pool{stage}"
-        populations.append(PopulationSpec(source, (pool,), norm=False, dropout=dropout))
-    populations.append(PopulationSpec("output", (ConnectionSpec(source, "linear", classes),)))
+        populations.append(PopulationSpec(source, (pooled,), norm=False, dropout=dropout))
+    populations.append(PopulationSpec("output", (linear(source, classes),)))
     return Topology("vgg11", input_shape, tuple(populations))

@@ -138,18 +138,29 @@ def _connection(draw: Draw, shapes: dict[str, Shape]) -> ConnectionSpec:
     source = draw(st.sampled_from([names[-1], *names]))
     kind = draw(st.sampled_from(["conv", "conv", "linear", "pool", "identity"]))
     channels = draw(st.integers(1, 5))
+    own, *size = shapes[source]
     if kind == "linear":
         return ConnectionSpec(source, "linear", channels)
     if kind == "identity":
         return ConnectionSpec(source, "identity")
+    sides = [_side(draw, side, kind) for side in size]
+    kernel, stride, padding = zip(*sides, strict=True)
+    if kind == "pool":
+        return ConnectionSpec(source, "pool", 0, kernel, stride, padding)
+    groups = draw(st.sampled_from([g for g in range(1, own + 1) if own % g == 0]))
+    channels = groups * draw(st.integers(1, max(1, 5 // groups)))
+    return ConnectionSpec(source, "conv", channels, kernel, stride, padding, groups)
+
+
+def _side(draw: Draw, size: int, kind: str) -> tuple[int, int, int]:
+    """Draw kernel, stride and padding along one side of an image."""
     padding = draw(st.integers(0, 2))
-    kernel = draw(st.integers(1, min(4, min(shapes[source][1:]) + 2 * padding)))
-    stride = draw(st.integers(1, 3))
+    kernel = draw(st.integers(1, min(4, size + 2 * padding)))
     # torch pools with a padding of at most half the window
     padding = min(padding, kernel // 2) if kind == "pool" else padding
-    if min(shapes[source][1:]) + 2 * padding < kernel:
-        kernel = 1
-    return ConnectionSpec(source, kind, channels if kind == "conv" else 0, kernel, stride, padding)
+    if size + 2 * padding < kernel:
+        kernel, padding = 1, 0
+    return (kernel, draw(st.integers(1, 3)), padding)
 
 
 def _shortcuts(source: str, shape: Shape, made: Shape) -> list[ConnectionSpec]:

@@ -70,7 +70,7 @@ def finest(
         if i in ties:
             whole = np.clip(whole, -largest(widths[i]), largest(widths[i]))
         else:
-            whole = np.repeat(whole, connection.spec.kernel**2)
+            whole = np.repeat(whole, connection.spec.kernel[0] * connection.spec.kernel[1])
         most = max(abs(input.low), abs(input.high)) if connection.spec.source == INPUT else 1
         least = -most if connection.spec.source == INPUT else 0
         for w in whole:

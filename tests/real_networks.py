@@ -118,13 +118,15 @@ def transmit(spec: ConnectionSpec, weight: Array, sent: Array) -> Array:
         return (sent.reshape(len(sent), -1) @ weight.T)[:, :, None, None]
     if spec.kind == "identity":
         return sent * _column(weight)
-    edge = (spec.padding, spec.padding)
-    padded = np.pad(sent, ((0, 0), (0, 0), edge, edge))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (spec.kernel,) * 2, (2, 3))
-    windows = windows[:, :, :: spec.stride, :: spec.stride]  # (N, C, H, W, K, K)
+    high, wide = spec.padding
+    padded = np.pad(sent, ((0, 0), (0, 0), (high, high), (wide, wide)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, spec.kernel, (2, 3))
+    windows = windows[:, :, :: spec.stride[0], :: spec.stride[1]]  # (N, C, H, W, KH, KW)
     if spec.kind == "pool":
         return windows.sum((4, 5)) * _column(weight)
-    return np.moveaxis(np.tensordot(windows, weight, ((1, 4, 5), (1, 2, 3))), 3, 1)
+    parts = zip(np.split(windows, spec.groups, 1), np.split(weight, spec.groups), strict=True)
+    made = [np.tensordot(part, kernel, ((1, 4, 5), (1, 2, 3))) for part, kernel in parts]
+    return np.moveaxis(np.concatenate(made, 3), 3, 1)
 
 
 def _column(per_channel: Array) -> Array:

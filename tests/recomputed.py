@@ -78,9 +78,9 @@ class Seen:
 
 
 def spec_of(connection: Connection) -> ConnectionSpec:
-    window, stride, padding = connection.window[0], connection.stride[0], connection.padding[0]
     channels = len(connection.weight) if connection.kind in ("conv", "linear") else 0
-    return ConnectionSpec(connection.source, connection.kind, channels, window, stride, padding)
+    geometry = (connection.window, connection.stride, connection.padding, connection.groups)
+    return ConnectionSpec(connection.source, connection.kind, channels, *geometry)
 
 
 def simulated(decay: int, path: Path) -> Seen:

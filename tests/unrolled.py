@@ -81,7 +81,7 @@ def transmit(spec: ConnectionSpec, sent: Tensor, weight: Tensor | None) -> Tenso
     flat = sent.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     if spec.kind == "conv":
         assert weight is not None
-        flat = F.conv2d(flat, weight, stride=spec.stride, padding=spec.padding)
+        flat = F.conv2d(flat, weight, None, spec.stride, spec.padding, 1, spec.groups)
     elif spec.kind == "linear":
         assert weight is not None
         flat = F.linear(flat.flatten(1), weight)[:, :, None, None]

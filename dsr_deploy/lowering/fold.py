@@ -8,6 +8,7 @@ Pooling's divisor, the BatchNorm, the height of the source's spikes and LIF's ga
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,8 @@ class FoldedConnection:
 
     Attributes
     ----------
-    weight : conv (C_out, C_in, K, K), linear (out, in), pool and identity (C,); a pool sums
+    weight : conv (C_out, C_in / groups, KH, KW), linear (out, in), pool and identity (C,); a pool
+        sums
     """
 
     spec: ConnectionSpec
@@ -97,6 +99,6 @@ def _fold_weight(
     """Return the weight in the target's unit; ``scale`` is (C,) of the target."""
     height = heights[spec.source]
     if weight is None:
-        return scale * (height / spec.kernel**2)
+        return scale * (height / math.prod(spec.kernel))
     per_row = scale.reshape(-1, *[1] * (weight.ndim - 1))
     return weight.detach().double().cpu() * per_row * height

@@ -94,9 +94,10 @@ class QuantizedPopulation(nn.Module):
             spec.kind,
             weight,
             self.scale.exponents[index],
-            (spec.kernel,) * 2 if spec.kind == "pool" else (1, 1),
-            (spec.stride,) * 2,
-            (spec.padding,) * 2,
+            spec.kernel if spec.kind == "pool" else (1, 1),
+            spec.stride,
+            spec.padding,
+            spec.groups,
         )
 
     def forward(
@@ -226,6 +227,7 @@ class QuantizedNetwork(nn.Module):
                         c.kernel,
                         c.stride,
                         c.padding,
+                        c.groups,
                     )
                 )
         return IntegerNetwork(

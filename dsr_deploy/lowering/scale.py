@@ -124,7 +124,7 @@ def _fractions(
         q = torch.round(connection.weight / per_row(quantum, connection.weight))
         if index in ties:
             q = q.clamp(-largest_weight(widths[index]), largest_weight(widths[index]))
-        q = q.flatten(1) if q.ndim > 1 else q[:, None] * connection.spec.kernel**2
+        q = q.flatten(1) if q.ndim > 1 else q[:, None] * math.prod(connection.spec.kernel)
         most = max(abs(input.low), abs(input.high)) if connection.spec.source == INPUT else 1
         least = -most if connection.spec.source == INPUT else 0
         positive, negative = q.clamp(min=0).sum(1), q.clamp(max=0).sum(1)

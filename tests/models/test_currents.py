@@ -18,6 +18,10 @@ TIMESTEPS = 11
 CONNECTIONS = {
     "conv": ConnectionSpec("s", "conv", 6, 3, 1, 1),
     "strided conv": ConnectionSpec("s", "conv", 5, 3, 2, 1),
+    "grouped conv": ConnectionSpec("s", "conv", 6, 3, 1, 1, 3),
+    "oblong conv": ConnectionSpec("s", "conv", 6, (1, 4), (2, 1), (0, 3)),
+    "depthwise oblong conv": ConnectionSpec("s", "conv", 18, (3, 2), (1, 3), (2, 0), 9),
+    "oblong pool": ConnectionSpec("s", "pool", 0, (2, 3), (2, 1), (0, 1)),
     "shortcut": ConnectionSpec("s", "conv", 7, 1, 2),
     "linear": ConnectionSpec("s", "linear", 4),
     "pool": ConnectionSpec("s", "pool", kernel=2, stride=2),
@@ -47,12 +51,12 @@ def expected(spec: ConnectionSpec, sent: torch.Tensor, weight: torch.Tensor | No
     """Return the currents in float64 of sent, (N, C, H, W)."""
     sent = sent.double()
     if spec.kind == "pool":
-        return F.avg_pool2d(sent, spec.kernel, spec.stride)
+        return F.avg_pool2d(sent, spec.kernel, spec.stride, spec.padding)
     if weight is None:
         return sent
     if spec.kind == "linear":
         return F.linear(sent.flatten(1), weight.double())[:, :, None, None]
-    return F.conv2d(sent, weight.double(), stride=spec.stride, padding=spec.padding)
+    return F.conv2d(sent, weight.double(), None, spec.stride, spec.padding, 1, spec.groups)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", pytest.param("fixed16", marks=needs_bytes)])
@@ -60,8 +64,8 @@ def expected(spec: ConnectionSpec, sent: torch.Tensor, weight: torch.Tensor | No
 def test_currents_are_those_of_a_convolution_per_timestep(name: str, precision: Precision) -> None:
     torch.manual_seed(0)
     spec, train = CONNECTIONS[name], spikes((3, 8, 8, 9))
-    shapes = {"conv": (spec.channels, 9, spec.kernel, spec.kernel), "linear": (4, 9 * 64)}
-    weight = torch.randn(shapes[spec.kind]) if spec.kind in shapes else None
+    shape = spec.weight_shape((9, 8, 8))
+    weight = None if shape is None else torch.randn(shape)
     channels, height, width = spec.output_shape((9, 8, 8))
     before = torch.randn(TIMESTEPS, 3, height, width, channels)
     total, fresh = before.clone(), torch.full_like(before, torch.nan)

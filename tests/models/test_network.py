@@ -21,6 +21,7 @@ from dsr_deploy.models.topology import (
     Topology,
     TopologyError,
     conv,
+    pool,
 )
 
 IF = Neuron("if", 5, 0.5, 0.01)
@@ -87,6 +88,10 @@ EXACT = {
     "conv": (conv("first", 6),),
     "strided conv": (conv("first", 6, stride=2),),
     "pool": (ConnectionSpec("first", "pool", kernel=2, stride=2),),
+    "oblong conv": (conv("first", 6, kernel=(1, 4), stride=(2, 1)),),
+    "grouped conv": (conv("first", 6, groups=2), conv("first", 6, kernel=1, groups=2)),
+    "depthwise conv": (conv("first", 8, kernel=(3, 2), stride=(1, 2), groups=4),),
+    "oblong pool": (pool("first", (2, 3), stride=(1, 3), padding=(1, 0)),),
     "linear": (ConnectionSpec("first", "linear", 7),),
     "residual add": (conv("first", 4), ConnectionSpec("first", "identity")),
     "two convolutions": (conv("first", 6, stride=2), conv("first", 6, kernel=1, stride=2)),
@@ -253,7 +258,7 @@ def test_sizes_of_the_papers_networks() -> None:
             c
             for p in topology(arch, (3, 32, 32), 10).populations
             for c in p.connections
-            if (c.kind in ("conv", "linear") and c.kernel != 1) or c.kind == "linear"
+            if (c.kind in ("conv", "linear") and c.kernel != (1, 1)) or c.kind == "linear"
         ]
         assert len(convolutions) == layers
 
@@ -261,12 +266,10 @@ def test_sizes_of_the_papers_networks() -> None:
 @pytest.mark.parametrize(
     ("arch", "shape", "message"),
     [
-        ("resnet19", (3, 32, 32), r"^architecture 'resnet19'; known are resnet-tiny, resnet18, .*"),
         (
-            "resnet18",
-            (3, 32, 24),
-            r"^images of 32x24 pixels; resnet18 needs square ones; "
-            r"give their side with --image-size$",
+            "resnet19",
+            (3, 32, 32),
+            r"^choose an architecture out of resnet-tiny, .* 'resnet19'$",
         ),
         (
             "vgg11",

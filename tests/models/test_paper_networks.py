@@ -14,7 +14,9 @@ TABLE_S1 = {20: 3, 32: 5, 44: 7, 56: 9, 110: 18}
 def weighted(net: Topology) -> list[ConnectionSpec]:
     """Return convolutions and linear layers in order, without the 1x1 shortcuts."""
     connections = [c for population in net.populations for c in population.connections]
-    return [c for c in connections if c.kind == "linear" or (c.kind == "conv" and c.kernel > 1)]
+    return [
+        c for c in connections if c.kind == "linear" or (c.kind == "conv" and max(c.kernel) > 1)
+    ]
 
 
 def residual(widths: tuple[int, ...], blocks: int) -> list[tuple[str, int, int, int]]:
@@ -28,7 +30,9 @@ def residual(widths: tuple[int, ...], blocks: int) -> list[tuple[str, int, int, 
 
 
 def described(net: Topology) -> list[tuple[str, int, int, int]]:
-    return [(c.kind, c.kernel, c.channels, c.stride) for c in weighted(net)]
+    found = weighted(net)
+    assert all(pair[0] == pair[1] for c in found for pair in (c.kernel, c.stride))
+    return [(c.kind, c.kernel[0], c.channels, c.stride[0]) for c in found]
 
 
 @pytest.mark.parametrize("layers", TABLE_S1)
@@ -70,7 +74,7 @@ def test_a_shortcut_leads_from_each_blocks_first_neurons(arch: str) -> None:
     assert added == [{name, name.replace("spike1", "spike2")} for name in firsts]
     for population in net.populations:
         for connection in population.connections:
-            if connection.kind == "conv" and connection.kernel == 1:
+            if connection.kind == "conv" and connection.kernel == (1, 1):
                 assert connection.source in firsts
 
 
@@ -80,7 +84,7 @@ def test_vgg11_has_one_linear_layer_and_dropout_of_a_tenth() -> None:
     widths = [64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"]
     kinds = [p.connections[0].channels or "pool" for p in net.populations]
     assert kinds == [*widths, 10]
-    assert [c.kernel for c in weighted(net)] == [3] * 8 + [1]
+    assert [c.kernel for c in weighted(net)] == [(3, 3)] * 8 + [(1, 1)]
     assert [c.kind for c in weighted(net)] == ["conv"] * 8 + ["linear"]
     *hidden, output = net.populations
     assert {p.dropout for p in hidden} == {0.1}

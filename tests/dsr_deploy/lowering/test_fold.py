@@ -117,6 +117,12 @@ HIDDEN = {
     "conv without padding": (ConnectionSpec("first", "conv", 6, kernel=3),),
     "conv, even window, wide padding": (ConnectionSpec("first", "conv", 6, 2, 2, 2),),
     "conv 1x1 of stride 2": (conv("first", 6, kernel=1, stride=2),),
+    "oblong conv in groups": (conv("first", 6, (2, 3), (2, 1), (0, 2), 2),),
+    "depthwise conv and a shortcut in groups": (
+        conv("first", 8, kernel=(1, 3), groups=4),
+        conv("first", 8, 1, groups=2),
+    ),
+    "oblong pool": (ConnectionSpec("first", "pool", 0, (2, 3), (1, 2), (1, 0)),),
     "pool": (ConnectionSpec("first", "pool", kernel=2, stride=2),),
     "pool that overlaps, padded": (ConnectionSpec("first", "pool", 0, 3, 2, 1),),
     "identity": (ConnectionSpec("first", "identity"),),

@@ -138,7 +138,7 @@ def clamped(
         if spec.kind in ("conv", "linear"):
             current = current + unrolled.transmit(spec, sent[None], weight)[0]
         else:  # a pool of integers sums
-            summed = unrolled.transmit(spec, sent[None], None)[0] * spec.kernel**2
+            summed = unrolled.transmit(spec, sent[None], None)[0] * spec.kernel[0] * spec.kernel[1]
             current = current + summed * weight[:, None, None]
     current = current * unit  # in the unit of Vth
     value, top = current, v_threshold

@@ -133,7 +133,8 @@ def folded(
     for i, kind in enumerate(kinds):
         weight = torch.randn(shapes.get(kind, (channels,)), generator=generator).double()
         kernel = 2 if kind in ("conv", "pool") else 1
-        spec = ConnectionSpec(sources if i == 0 else "x", kind, channels, kernel)
+        own = channels if kind in ("conv", "linear") else 0
+        spec = ConnectionSpec(sources if i == 0 else "x", kind, own, kernel)
         connections.append(FoldedConnection(spec, weight * spread * 3.0**i))
     shift = torch.randn(channels, generator=generator).double() * bias
     return FoldedPopulation("made", tuple(connections), shift, v_threshold, 1.0)
