@@ -10,7 +10,8 @@ from dsr_deploy.formats import loihi
 from dsr_deploy.formats.loihi import LayerSummary
 from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.chip import load_chip
-from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.measures.chip_use import ChipUse
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run import provenance
@@ -73,7 +74,7 @@ def export(
             )
             layers = tuple(loihi.summarize(network))
             content, use = _files(network, target, chip)
-        except NetworkError as error:
+        except HardwareError as error:
             raise UserError(str(error)) from None
         made = Export(target, width, use, layers)
         about = {"source": f"{source}/{NETWORK}", provenance.KEY: quantized.digest(NETWORK)}

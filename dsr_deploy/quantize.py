@@ -20,7 +20,8 @@ from dsr_deploy.data.validation import hold_out
 from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, network_file
-from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.lowering.fine_tune import Schedule, fine_tune
 from dsr_deploy.lowering.fold import fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
@@ -139,7 +140,7 @@ def quantize(
         keep_place(run, data_dir)
         try:
             network, row, predictions = _quantize(trained, dataset, settings, device, said)
-        except NetworkError as error:
+        except HardwareError as error:
             raise UserError(str(error)) from None
         content = {
             "network.safetensors": network_file.to_bytes(network),

@@ -23,7 +23,8 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, network_file
 from dsr_deploy.hardware.bounds import MembraneRange
 from dsr_deploy.hardware.chip import Chip, load_chip
-from dsr_deploy.hardware.network import V_MAX, V_MIN, IntegerNetwork, NetworkError
+from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.network import V_MAX, V_MIN, IntegerNetwork
 from dsr_deploy.hardware.simulation import PopulationCounts, Simulation
 from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.measures import energy, sparsity

@@ -12,7 +12,8 @@ import numpy as np
 from dsr_deploy.engines import lava as lava_engine
 from dsr_deploy.engines.opening import ENGINES, Engine, Exported, Payloads, open_engine
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run import provenance
@@ -198,7 +199,7 @@ def compare(
 def _run(name: str, engine: Engine, payloads: Payloads) -> Run:
     try:
         return engine(payloads)
-    except NetworkError as error:
+    except HardwareError as error:
         raise UserError(f"engine '{name}': {error}") from None
 
 

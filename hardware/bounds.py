@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dsr_deploy.hardware.errors import RegisterError
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
@@ -22,7 +23,6 @@ from dsr_deploy.hardware.network import (
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 
@@ -203,7 +203,7 @@ def check(network: IntegerNetwork) -> dict[str, Bounds]:
 
     Raises
     ------
-    NetworkError
+    RegisterError
         If for some input a potential may leave the 24-bit register, or a partial sum may reach
         2**24; names the place and the channel that goes furthest.
     """
@@ -212,7 +212,7 @@ def check(network: IntegerNetwork) -> dict[str, Bounds]:
         sums = partial_sum_bound(connection, source)
         channel = int(np.argmax(sums))
         if sums[channel] >= FLOAT32_EXACT:
-            raise NetworkError(
+            raise RegisterError(
                 f"connection '{connection.name}', channel {channel}: a partial sum may reach "
                 f"{sums[channel]}, float32 is exact below {FLOAT32_EXACT}; "
                 "use fewer weight bits or a smaller payload range"
@@ -223,7 +223,7 @@ def check(network: IntegerNetwork) -> dict[str, Bounds]:
         channel = int(np.argmax(np.maximum(high - V_MAX, V_MIN - low)))
         if high[channel] > V_MAX or low[channel] < V_MIN:
             above = high[channel] - V_MAX >= V_MIN - low[channel]
-            raise NetworkError(
+            raise RegisterError(
                 f"population '{name}', channel {channel}: the membrane potential may reach "
                 f"{high[channel] if above else low[channel]}, the {V_BITS}-bit register holds "
                 f"{V_MIN} to {V_MAX}; lower the population with fewer fractional bits"

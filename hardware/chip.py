@@ -16,7 +16,8 @@ import yaml
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware.bounds import network_bounds
-from dsr_deploy.hardware.network import Connection, IntegerNetwork, NetworkError, Population
+from dsr_deploy.hardware.errors import ChipError, ProfileError
+from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
 
 _PROFILES: Final = Path(__file__).parent / "chips"
 
@@ -92,11 +93,11 @@ def load_chip(name: str) -> Chip:
 
     Raises
     ------
-    NetworkError
+    ProfileError
         If there is no such chip; lists those there are.
     """
     if name not in known_chips():
-        raise NetworkError(f"chip '{name}': unknown; choose one of {', '.join(known_chips())}")
+        raise ProfileError(f"chip '{name}': unknown; choose one of {', '.join(known_chips())}")
     return read_chip(_PROFILES / f"{name}.yaml")
 
 
@@ -105,7 +106,7 @@ def read_chip(path: Path) -> Chip:
 
     Raises
     ------
-    NetworkError
+    ProfileError
         If the file is no complete profile.
     """
     where = f"chip profile '{path.name}'"
@@ -113,17 +114,17 @@ def read_chip(path: Path) -> Chip:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise NetworkError(f"{where}: not YAML ({reason}); repair the file") from error
+        raise ProfileError(f"{where}: not YAML ({reason}); repair the file") from error
     if not isinstance(content, dict):
-        raise NetworkError(f"{where}: no mapping of limits; copy one of the shipped profiles")
+        raise ProfileError(f"{where}: no mapping of limits; copy one of the shipped profiles")
     wanted = {field.name for field in fields(Chip)}
     for label, found in (("lacks", wanted - set(content)), ("unknown", set(content) - wanted)):
         if found:
             names = ", ".join(sorted(map(str, found)))
-            raise NetworkError(f"{where}: {label}: {names}; copy one of the shipped profiles")
+            raise ProfileError(f"{where}: {label}: {names}; copy one of the shipped profiles")
     name = content.pop("name")
     if not isinstance(name, str):
-        raise NetworkError(f"{where}: name {name!r}; a name is text")
+        raise ProfileError(f"{where}: name {name!r}; a name is text")
     return Chip(name=name, **{key: _limit(where, key, entry) for key, entry in content.items()})
 
 
@@ -136,11 +137,11 @@ def check_chip(network: IntegerNetwork, chip: Chip) -> None:
 
     Raises
     ------
-    NetworkError
+    ChipError
         With the first of :func:`obstacles`.
     """
     for obstacle in obstacles(network, chip):
-        raise NetworkError(obstacle)
+        raise ChipError(obstacle)
 
 
 def obstacles(network: IntegerNetwork, chip: Chip) -> Iterator[str]:
@@ -266,11 +267,11 @@ def _signed_bits(low: int, high: int) -> int:
 
 def _limit(where: str, key: str, entry: Any) -> Limit:
     if not isinstance(entry, dict) or set(entry) != {"value", "source", "certain"}:
-        raise NetworkError(f"{where}: {key} needs exactly value, source and certain")
+        raise ProfileError(f"{where}: {key} needs exactly value, source and certain")
     limit = Limit(**entry)
     valid_value = limit.value is None or (isinstance(limit.value, int) and limit.value >= 0)
     if not (valid_value and isinstance(limit.source, str) and isinstance(limit.certain, bool)):
-        raise NetworkError(
+        raise ProfileError(
             f"{where}: {key} has value {limit.value!r}, source {limit.source!r}, certain "
             f"{limit.certain!r}; a whole number of at least 0 or null, a text, true or false"
         )

@@ -11,12 +11,12 @@ import math
 from dataclasses import dataclass
 
 from dsr_deploy.hardware.energy_constants import Constant, ConstantSet
+from dsr_deploy.hardware.errors import ProfileError, SimulationError
 from dsr_deploy.hardware.network import (
     INPUT,
     V_BITS,
     Connection,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 from dsr_deploy.hardware.simulation import ConnectionCounts, PopulationCounts, Simulation
@@ -94,7 +94,7 @@ def estimate(
 
     Raises
     ------
-    NetworkError
+    SimulationError
         If the simulation is of no sample, or of another network.
     """
     _check_counts(simulation, network)
@@ -123,11 +123,11 @@ def estimate_ann(network: IntegerNetwork, constants: ConstantSet) -> EnergyEstim
 
     Raises
     ------
-    NetworkError
+    ProfileError
         If the constants have no energy of a multiply-accumulate.
     """
     if constants.ann_mac is None:
-        raise NetworkError(
+        raise ProfileError(
             f"energy constants '{constants.name}' have no multiply-accumulate; "
             "a conventional network needs a set that has one, like '45nm-horowitz2014'"
         )
@@ -201,9 +201,9 @@ def _sum_terms(terms: list[float | None]) -> float | None:
 
 def _check_counts(simulation: Simulation, network: IntegerNetwork) -> None:
     if not simulation.samples:
-        raise NetworkError("energy: the simulation has no sample; simulate at least one")
+        raise SimulationError("energy: the simulation has no sample; simulate at least one")
     shapes = {name: counts.spikes.shape for name, counts in simulation.populations.items()}
     if shapes != {p.name: p.shape for p in network.populations} or len(
         simulation.connections
     ) != len(network.connections):
-        raise NetworkError(f"energy: the simulation is not of network '{network.name}'")
+        raise SimulationError(f"energy: the simulation is not of network '{network.name}'")

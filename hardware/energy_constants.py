@@ -9,7 +9,8 @@ from typing import Any, Final, Literal, get_args
 
 import yaml
 
-from dsr_deploy.hardware.network import Kind, NetworkError
+from dsr_deploy.hardware.errors import ProfileError
+from dsr_deploy.hardware.network import Kind
 
 Certainty = Literal["primary", "secondary", "unchecked", "assumed"]
 """Read in the source itself, quoted from it elsewhere, from memory, or our own assumption."""
@@ -32,9 +33,9 @@ class Constant:
 
     def __post_init__(self) -> None:
         if isinstance(self.pj, bool) or not isinstance(self.pj, int | float) or not self.pj >= 0:
-            raise NetworkError(f"pj {self.pj!r}; an energy is a number of at least 0")
+            raise ProfileError(f"pj {self.pj!r}; an energy is a number of at least 0")
         if self.certainty not in get_args(Certainty):
-            raise NetworkError(
+            raise ProfileError(
                 f"certainty {self.certainty!r}; {', '.join(get_args(Certainty))} are known"
             )
 
@@ -75,11 +76,11 @@ def load_constants(name: str) -> ConstantSet:
 
     Raises
     ------
-    NetworkError
+    ProfileError
         If there is no such set.
     """
     if name not in CONSTANT_SETS:
-        raise NetworkError(f"energy constants '{name}'; {', '.join(CONSTANT_SETS)} are known")
+        raise ProfileError(f"energy constants '{name}'; {', '.join(CONSTANT_SETS)} are known")
     file = resources.files("dsr_deploy.hardware") / "energy" / f"{name}.yaml"
     return parse_constants(name, file.read_text(encoding="utf-8"))
 
@@ -89,21 +90,21 @@ def parse_constants(name: str, text: str) -> ConstantSet:
 
     Raises
     ------
-    NetworkError
+    ProfileError
         If it is malformed, or a field is missing, unknown or of the wrong type.
     """
     where = f"energy constants '{name}'"
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise NetworkError(f"{where}: malformed YAML ({' '.join(str(error).split())})") from error
+        raise ProfileError(f"{where}: malformed YAML ({' '.join(str(error).split())})") from error
     wanted = [field.name for field in fields(ConstantSet) if field.name != "name"]
     found = _exactly(where, found, wanted)
     for key in ("title", "source", "static_power"):
         if not isinstance(found[key], str):
-            raise NetworkError(f"{where}: {key} is {found[key]!r}, not text")
+            raise ProfileError(f"{where}: {key} is {found[key]!r}, not text")
     if not isinstance(found["notes"], list) or not all(isinstance(n, str) for n in found["notes"]):
-        raise NetworkError(f"{where}: notes are not a list of texts")
+        raise ProfileError(f"{where}: notes are not a list of texts")
     synapse = _exactly(f"{where}: synapse", found["synapse"], get_args(Kind))
     update = _exactly(f"{where}: neuron_update", found["neuron_update"], ("if", "lif"))
 
@@ -129,8 +130,8 @@ def parse_constants(name: str, text: str) -> ConstantSet:
 def _constant(where: str, value: object) -> Constant:
     try:
         return Constant(**_exactly(where, value, ("pj", "certainty")))
-    except NetworkError as error:
-        raise NetworkError(
+    except ProfileError as error:
+        raise ProfileError(
             str(error) if str(error).startswith(where) else f"{where}: {error}"
         ) from error
 
@@ -138,11 +139,11 @@ def _constant(where: str, value: object) -> Constant:
 def _exactly(where: str, value: object, wanted: Any) -> dict[Any, Any]:
     """Return ``value`` if it is a mapping with the fields ``wanted``, no more and no fewer."""
     if not isinstance(value, Mapping):
-        raise NetworkError(f"{where}: {value!r} is not a mapping")
+        raise ProfileError(f"{where}: {value!r} is not a mapping")
     for key in wanted:
         if key not in value:
-            raise NetworkError(f"{where}: field '{key}' is missing")
+            raise ProfileError(f"{where}: field '{key}' is missing")
     for key in value:
         if key not in wanted:
-            raise NetworkError(f"{where}: unknown field {key!r}")
+            raise ProfileError(f"{where}: unknown field {key!r}")
     return dict(value)

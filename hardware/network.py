@@ -16,6 +16,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dsr_deploy.hardware.errors import NetworkError
+
 INPUT: Final = "input"
 """Name of the source that stands for the network's input."""
 
@@ -34,10 +36,6 @@ Int32 = NDArray[np.int32]
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]
 Kind = Literal["conv", "linear", "pool", "identity"]
-
-
-class NetworkError(ValueError):
-    """An integer network, or a file of one, is not what it must be."""
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware import nibbles
+from dsr_deploy.hardware.errors import NetworkError
 from dsr_deploy.hardware.json_text import LONGEST_TEXT, printable
 from dsr_deploy.hardware.network import (
     Connection,
     Input,
     IntegerNetwork,
     Kind,
-    NetworkError,
     Pair,
     Population,
     Shape,

@@ -13,8 +13,9 @@ from typing import Final
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from dsr_deploy.hardware.errors import HardwareError, NetworkError
 from dsr_deploy.hardware.json_text import printable, unique
-from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_content import (
     FORMAT,
     VERSION,
@@ -102,7 +103,7 @@ def from_bytes(data: bytes, where: str = "network") -> IntegerNetwork:
     """
     try:
         return _parse(data)
-    except NetworkError as error:
+    except HardwareError as error:
         raise NetworkError(f"{where}: {error}") from error
 
 

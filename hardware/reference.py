@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dsr_deploy.hardware.errors import PayloadError, RegisterError
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
@@ -15,7 +16,6 @@ from dsr_deploy.hardware.network import (
     V_MIN,
     Connection,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 from dsr_deploy.hardware.run import Run
@@ -33,8 +33,10 @@ def run(network: IntegerNetwork, payloads: NDArray[np.int8], *, record: bool = F
 
     Raises
     ------
-    NetworkError
-        If the payloads do not fit the input, or a membrane potential leaves 24 bits.
+    PayloadError
+        If the payloads do not fit the input.
+    RegisterError
+        If a membrane potential leaves 24 bits.
     """
     check_payloads(network, payloads)
     samples = payloads.shape[0]
@@ -81,13 +83,13 @@ def step(population: Population, v: Int64, current: Int64) -> tuple[Int64, NDArr
 
     Raises
     ------
-    NetworkError
+    RegisterError
         If u leaves the signed 24-bit register.
     """
     decayed = np.sign(v) * (np.abs(v) * (DECAY_ONE - population.decay) // DECAY_ONE)
     u = decayed + current
     if u.size and not V_MIN <= u.min() <= u.max() <= V_MAX:
-        raise NetworkError(
+        raise RegisterError(
             f"population '{population.name}': membrane potential {u.min()} to {u.max()} "
             f"leaves the 24-bit register ({V_MIN} to {V_MAX})"
         )
@@ -120,11 +122,11 @@ def transmit(connection: Connection, sent: Int64) -> Int64:
 
 
 def check_payloads(network: IntegerNetwork, payloads: NDArray[np.int8]) -> None:
-    """Raise NetworkError unless ``payloads`` is what the network's input takes."""
+    """Raise PayloadError unless ``payloads`` is what the network's input takes."""
     frames = (network.timesteps,) if network.input.framed else ()
     wanted = (*frames, *network.input.shape)
     if payloads.dtype != np.int8 or payloads.shape[1:] != wanted:
-        raise NetworkError(
+        raise PayloadError(
             f"input: payloads are {payloads.dtype} of shape {payloads.shape}, "
             f"not int8 of shape (N, {', '.join(map(str, wanted))})"
         )

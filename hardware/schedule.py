@@ -69,8 +69,10 @@ def run_scheduled(
 
     Raises
     ------
-    NetworkError
-        If the payloads do not fit the input, or a membrane potential leaves 24 bits.
+    PayloadError
+        If the payloads do not fit the input.
+    RegisterError
+        If a membrane potential leaves 24 bits.
     """
     reference.check_payloads(network, payloads)
     samples, timesteps = payloads.shape[0], network.timesteps

@@ -17,15 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware import kernels
+from dsr_deploy.hardware.errors import RegisterError
 from dsr_deploy.hardware.event_layers import Layer, Link, prepare
-from dsr_deploy.hardware.network import (
-    DECAY_ONE,
-    INPUT,
-    V_MAX,
-    V_MIN,
-    IntegerNetwork,
-    NetworkError,
-)
+from dsr_deploy.hardware.network import DECAY_ONE, INPUT, V_MAX, V_MIN, IntegerNetwork
 from dsr_deploy.hardware.reference import check_payloads
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.hardware.simulation import ConnectionCounts, PopulationCounts, Simulation
@@ -77,9 +71,10 @@ class Simulator:
 
         Raises
         ------
-        NetworkError
-            If the payloads do not fit the input, or a membrane potential leaves 24 bits.
-            The error is that of the earliest sample at fault.
+        PayloadError
+            If the payloads do not fit the input.
+        RegisterError
+            If a membrane potential leaves 24 bits; the error is that of the earliest sample.
         """
         check_payloads(self.network, payloads)
         samples = len(payloads)
@@ -200,7 +195,7 @@ class _Worker:
             state.fired,
         )
         if not V_MIN <= low <= high <= V_MAX:
-            raise NetworkError(
+            raise RegisterError(
                 f"population '{population.name}': membrane potential {low} to {high} at {when} "
                 f"leaves the 24-bit register ({V_MIN} to {V_MAX})"
             )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NoReturn
 
+from dsr_deploy.hardware.errors import JsonError
 from dsr_deploy.hardware.json_text import LONGEST_TEXT, parse, printable
-from dsr_deploy.hardware.network import NetworkError
 
 LARGEST_WHOLE: Final = (1 << 53) - 1
 """Beyond it a reader that keeps numbers as doubles would see another one."""
@@ -17,7 +17,7 @@ def load_object(where: str, data: str | bytes) -> JsonObject:
     try:
         value = parse(data)
     except ValueError as error:
-        raise NetworkError(f"{where}: malformed JSON ({error})") from error
+        raise JsonError(f"{where}: malformed JSON ({error})") from error
     return JsonObject(where, value)
 
 
@@ -25,12 +25,12 @@ class JsonObject:
     """The fields of a JSON object, taken one by one; :meth:`finish` refuses what is left.
 
     ``where`` begins every error: ``population 2: field 'decay' is 0.5, not a whole number``.
-    Every method raises NetworkError if its field is missing or of another type.
+    Every method raises JsonError if its field is missing or of another type.
     """
 
     def __init__(self, where: str, value: object) -> None:
         if not isinstance(value, dict):
-            raise NetworkError(f"{where}: {_show(value)} is not a JSON object")
+            raise JsonError(f"{where}: {_show(value)} is not a JSON object")
         self.where = where
         self._left = dict(value)
 
@@ -90,11 +90,11 @@ class JsonObject:
     def finish(self) -> None:
         """Refuse fields that nobody asked for."""
         for key in sorted(self._left):
-            raise NetworkError(f"{self.where}: unknown field {_show(key)}")
+            raise JsonError(f"{self.where}: unknown field {_show(key)}")
 
     def _take(self, key: str) -> Any:
         if key not in self._left:
-            raise NetworkError(f"{self.where}: field '{key}' is missing")
+            raise JsonError(f"{self.where}: field '{key}' is missing")
         return self._left.pop(key)
 
     def _list(self, key: str) -> list[object]:
@@ -122,7 +122,7 @@ class JsonObject:
         return value
 
     def _refuse(self, key: str, value: object, wanted: str) -> NoReturn:
-        raise NetworkError(f"{self.where}: field '{key}' is {_show(value)}, not {wanted}")
+        raise JsonError(f"{self.where}: field '{key}' is {_show(value)}, not {wanted}")
 
 
 def _show(value: object) -> str:

@@ -53,7 +53,7 @@ STARTS: Final = ("importlib._bootstrap", "numba.np.ufunc.parallel")
 OURS: Final = (
     ("dsr_deploy.errors", "UserError"),
     ("dsr_deploy.data.dataset", "DataError"),
-    ("dsr_deploy.hardware.network", "NetworkError"),
+    ("dsr_deploy.hardware.errors", "HardwareError"),
     ("dsr_deploy.models.topology", "TopologyError"),
 )
 

@@ -119,7 +119,7 @@ def run_lava(
     """Schedule ``network``, run it in Lava, and record every spike, without the schedule's shift.
 
     Parameters and errors are those of :func:`run_files`; a sum that no process of Lava's can hold
-    is a NetworkError as well.
+    is a RegisterError.
     """
     check_payloads(network, payloads)
     with tempfile.TemporaryDirectory(prefix="dsr-deploy-lava-") as folder:
@@ -138,7 +138,9 @@ def to_files(network: IntegerNetwork) -> dict[str, bytes]:
     Raises
     ------
     NetworkError
-        If the file format cannot hold the network, or no process of Lava's a connection's sum.
+        If the file format cannot hold the network.
+    RegisterError
+        If no process of Lava's can hold a connection's sum.
     """
     data = network_file.to_bytes(network)
     plan = make_plan(network, hashlib.sha256(data).hexdigest())
@@ -169,7 +171,7 @@ def run_files(
 
     Raises
     ------
-    NetworkError
+    PayloadError
         If the payloads do not fit the input.
     LavaUnavailableError
         If there is no Python 3.10 environment with lava-nc.

@@ -27,8 +27,9 @@ from dsr_deploy.formats.onnx import to_onnx
 from dsr_deploy.formats.onnx_about import IDENTITY, WIDTHS, least_runtime
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.encoding import PIXELS, payload_table
+from dsr_deploy.hardware.errors import NetworkError
 from dsr_deploy.hardware.json_text import printable
-from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_content import difference, identity, widths_text
 from dsr_deploy.hardware.network_file import MAX_FILE
 from dsr_deploy.hardware.reference import check_payloads
@@ -84,9 +85,12 @@ class OnnxEngine:
 
         Raises
         ------
+        PayloadError
+            If the payloads do not fit the input.
+        RegisterError
+            If the range proof does not hold for them.
         NetworkError
-            If the payloads do not fit the input, the range proof does not hold for them, or the
-            graph does not hold together.
+            If the graph does not hold together.
         """
         check_payloads(self.network, payloads)
         _prove(self.network, payloads)
@@ -141,7 +145,7 @@ def run(
 
 
 def _prove(network: IntegerNetwork, payloads: NDArray[np.int8]) -> None:
-    """Raise NetworkError unless no such payloads, nor any of the input's, overflow a register."""
+    """Raise RegisterError unless no such payloads, nor any of the input's, overflow a register."""
     low = int(payloads.min(initial=network.input.low))
     high = int(payloads.max(initial=network.input.high))
     bounds.check(replace(network, input=replace(network.input, low=low, high=high)))

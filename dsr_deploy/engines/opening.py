@@ -20,9 +20,10 @@ from dsr_deploy import files
 from dsr_deploy.engines import lava as lava_engine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import network_file, reference
+from dsr_deploy.hardware.errors import HardwareError
 from dsr_deploy.hardware.lava import plan_file
 from dsr_deploy.hardware.lava.plan_check import check_plan
-from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_content import difference, identity, widths_text
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.hardware.simulator import Simulator
@@ -109,7 +110,7 @@ def open_engine(name: str, exported: Exported) -> Engine:
             _tell_apart(name, exported)
             raise damaged from None
         return _open(name, exported, data)
-    except NetworkError as error:
+    except HardwareError as error:
         what = str(error).removesuffix("; export it again").removesuffix("; export again")
         raise UserError(f"{what}; run `{exported.writes(name)}`") from None
 

@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds
+from dsr_deploy.hardware.errors import RegisterError
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
@@ -27,7 +29,6 @@ from dsr_deploy.hardware.network import (
     Connection,
     IntegerNetwork,
     Kind,
-    NetworkError,
     Pair,
     Population,
     Shape,
@@ -39,6 +40,10 @@ from dsr_deploy.models.currents import chunks
 from dsr_deploy.models.int8_convolution import Int8Convolution
 
 FLOAT_EXACT_FIRE = 1 << 30
+
+
+class DeviceError(UserError):
+    """A device does not add integers exactly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +181,7 @@ def advance(
 
     Raises
     ------
-    NetworkError
+    RegisterError
         If a membrane potential leaves 24 bits.
     """
     sources = [trains[connection.source] for connection in population.connections]
@@ -196,7 +201,7 @@ def advance(
         weights,
     )
     if least < V_MIN or most > V_MAX:
-        raise NetworkError(
+        raise RegisterError(
             f"population '{population.name}': membrane potential {least} to {most} "
             f"leaves the 24-bit register ({V_MIN} to {V_MAX})"
         )
@@ -232,8 +237,10 @@ class TorchEngine:
 
         Raises
         ------
-        NetworkError
-            If the payloads do not fit the input, or a membrane potential leaves 24 bits.
+        PayloadError
+            If the payloads do not fit the input.
+        RegisterError
+            If a membrane potential leaves 24 bits.
         """
         network = self.network
         check_payloads(network, payloads)
@@ -267,7 +274,7 @@ def check_exact(device: torch.device) -> None:
 
     Raises
     ------
-    NetworkError
+    DeviceError
         If they do not.
     """
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -278,9 +285,9 @@ def check_exact(device: torch.device) -> None:
         weight = torch.randint(-127, 128, (channels, channels, 3, 3), generator=generator).double()
         made = F.conv2d(sent.float().to(device), weight.float().to(device), padding=1)
         if not torch.equal(made.cpu().double(), F.conv2d(sent, weight, padding=1)):
-            raise NetworkError(
+            raise DeviceError(
                 f"device '{device}': its float32 convolutions do not add integers exactly; "
-                "use --device cpu"
+                "use the device cpu"
             )
 
 

@@ -46,7 +46,7 @@ def to_files(network: IntegerNetwork, chip: Chip) -> tuple[dict[str, bytes], Chi
 
     Raises
     ------
-    NetworkError
+    ChipError
         If the chip cannot do what the network needs.
     """
     scheduled = schedule(network)
@@ -59,7 +59,7 @@ def summarize(network: IntegerNetwork) -> list[LayerSummary]:
 
     Raises
     ------
-    NetworkError
+    RegisterError
         If some input could overflow a register; names the layer and the channel.
     """
     proven = bounds.check(network)

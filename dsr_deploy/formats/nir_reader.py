@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.formats.nir import FORMAT, SEAL, to_nir
+from dsr_deploy.hardware.errors import HardwareError, NetworkError
 from dsr_deploy.hardware.json_text import printable
 from dsr_deploy.hardware.network import (
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Pair,
     Population,
 )
@@ -100,7 +100,7 @@ def from_nir(graph: nir.NIRGraph, *, where: str = "NIR graph") -> IntegerNetwork
         network, noted = _network(graph), metadata["checksum"]
         expected = to_nir(network)
         difference = _first_difference(expected, graph)
-    except NetworkError as error:
+    except HardwareError as error:
         raise NetworkError(f"{where}: {error}") from None
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise NetworkError(

@@ -87,7 +87,7 @@ def fine_tune(
 
     Raises
     ------
-    NetworkError
+    RegisterError
         If the integers do not fit the chip's registers.
     """
     rounded = _candidate(0, model, freeze, validation, device)

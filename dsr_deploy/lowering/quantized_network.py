@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dsr_deploy.engines.torch import TorchConnection, TorchPopulation, Train, advance
+from dsr_deploy.hardware.errors import NetworkError
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 from dsr_deploy.lowering.fold import FoldedPopulation

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from dsr_deploy.hardware.bounds import largest_shift
-from dsr_deploy.hardware.network import DECAY_ONE, INPUT, MAX_EXPONENT, V_MAX, Input, NetworkError
+from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.network import DECAY_ONE, INPUT, MAX_EXPONENT, V_MAX, Input
 from dsr_deploy.lowering.fold import FoldedPopulation
 from dsr_deploy.models.neuron import Neuron
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dsr_deploy import files
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware.network import NetworkError
+from dsr_deploy.hardware.errors import HardwareError
 from dsr_deploy.run import stage
 from dsr_deploy.run.directory import RunDirectory
 
@@ -115,7 +115,7 @@ def hold(run: RunDirectory, command: str, *places: str) -> Iterator[Held]:
         _make_ready(run, places)
         try:
             yield held
-        except (UserError, NetworkError, OSError):
+        except (UserError, HardwareError, OSError):
             held.check()  # what went wrong is the consequence
             raise
 

@@ -50,7 +50,7 @@ def assemble(planned: Plan, tensors: Tensors, payloads: NDArray[np.int8]) -> Ass
 
     Raises
     ------
-    NetworkError
+    PlanError
         If several samples meet a plan that is not aligned in time: spikes of one would reach the
         next.
     """

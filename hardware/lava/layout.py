@@ -10,14 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.hardware.network import (
-    INPUT,
-    V_MAX,
-    Connection,
-    Input,
-    NetworkError,
-    Shape,
-)
+from dsr_deploy.hardware.errors import RegisterError
+from dsr_deploy.hardware.network import INPUT, V_MAX, Connection, Input, Shape
 
 Int32 = NDArray[np.int32]
 
@@ -159,13 +153,13 @@ def takes_conv(connection: Connection, source: Shape, payload: int) -> bool:
 
 
 def check_sum(connection: Connection, payload: int) -> None:
-    """Raise NetworkError where Lava's Dense and Sparse, which sum in 32 bits, could overflow.
+    """Raise RegisterError where Lava's Dense and Sparse, which sum in 32 bits, could overflow.
 
     They hold doubled weights, see :func:`dsr_deploy.hardware.lava.assemble.matrix_options`.
     """
     largest = 2 * largest_sum(connection, payload)
     if largest > INT32_MAX:
-        raise NetworkError(
+        raise RegisterError(
             f"connection '{connection.name}': sums up to {largest // 2}, Lava holds up to "
             f"{INT32_MAX // 2}; give it a smaller exponent"
         )

@@ -135,7 +135,7 @@ def make_plan(network: IntegerNetwork, digest: str) -> Plan:
 
     Raises
     ------
-    NetworkError
+    RegisterError
         If no process of Lava's can hold a connection's sum.
     """
     repeat = 1 if network.input.framed else network.timesteps

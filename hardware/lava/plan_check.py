@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from dsr_deploy.hardware.errors import HardwareError, PlanError
 from dsr_deploy.hardware.lava.plan import Delay, Plan, Process, Source, Spiking, Synapses
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
     Connection,
     IntegerNetwork,
-    NetworkError,
     Shape,
 )
 from dsr_deploy.hardware.network_content import Tensors, unpacked_tensors_of
@@ -43,25 +43,25 @@ def check_plan(plan: Plan, network: IntegerNetwork, digest: str, where: str) -> 
 
     Raises
     ------
-    NetworkError
+    PlanError
         If it was made for another network, or its processes do not fit the tensors or each other.
     """
     try:
         _check_plan(plan, network, digest)
-    except NetworkError as error:
-        raise NetworkError(f"{where}: {error}; export again") from error
+    except HardwareError as error:
+        raise PlanError(f"{where}: {error}; export again") from error
 
 
 def _check_plan(plan: Plan, network: IntegerNetwork, digest: str) -> None:
     if plan.network != digest:
-        raise NetworkError("it describes another network than the one beside it")
+        raise PlanError("it describes another network than the one beside it")
     names = [process.name for process in plan.processes]
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise NetworkError(f"process '{name}': two have that name")
+            raise PlanError(f"process '{name}': two have that name")
     shapes = {p.name: p.shape for p in plan.processes if isinstance(p, Source | Spiking)}
     if shapes != network.shapes:
-        raise NetworkError("its sources and populations are not those of the network beside it")
+        raise PlanError("its sources and populations are not those of the network beside it")
     tensors = unpacked_tensors_of(network)
     for process in plan.processes:
         _check_process(process, network, tensors)
@@ -73,7 +73,7 @@ def check_alignment(plan: Plan) -> None:
 
     Raises
     ------
-    NetworkError
+    PlanError
         If the first spike of a source does not meet the start of its target.
     """
     start = {INPUT: 0} | {p.name: p.start for p in plan.populations}
@@ -85,7 +85,7 @@ def check_alignment(plan: Plan) -> None:
             arrival, sender = 1 + delays[sender], senders[sender]
         arrival += start[sender]
         if arrival != start[target]:
-            raise NetworkError(
+            raise PlanError(
                 f"synapses '{synapses}': their first spike arrives at step {arrival}, '{target}' "
                 f"starts at step {start[target]}; schedule the network, or run one sample at a time"
             )
@@ -96,12 +96,12 @@ def connection_of(synapses: Synapses, tensors: Tensors) -> Connection:
 
     Raises
     ------
-    NetworkError
+    PlanError
         If there is no such tensor, or it has not the shape of the kind.
     """
     where = f"connection '{synapses.name}'"
     if synapses.weight not in tensors:
-        raise NetworkError(f"{where}: there is no tensor '{synapses.weight}'")
+        raise PlanError(f"{where}: there is no tensor '{synapses.weight}'")
     return Connection(
         source="",
         target=synapses.name,
@@ -128,17 +128,17 @@ def _check_process(process: Process, network: IntegerNetwork, tensors: Tensors) 
         _check_range(where, "start", process.start, 0, _MOST_STEPS)
         for name in (process.bias, process.v_fire, process.v_threshold):
             if name not in tensors or tensors[name].shape != process.shape[:1]:
-                raise NetworkError(f"{where}: there is no tensor '{name}' of its channels")
+                raise PlanError(f"{where}: there is no tensor '{name}' of its channels")
     elif isinstance(process, Delay):
         _check_range(where, "steps", process.steps, 1, _MOST_STEPS)
     elif process.kind not in _KINDS[process.process]:
-        raise NetworkError(f"{where}: kind '{process.kind}' is none of a {process.process}")
+        raise PlanError(f"{where}: kind '{process.kind}' is none of a {process.process}")
     else:
         _check_range(where, "message_bits", process.message_bits, 1, 24)
         try:
             connection_of(process, tensors).output_shape(process.shape)
-        except NetworkError as error:
-            raise NetworkError(f"{where}: {str(error).partition(': ')[2]}") from error
+        except HardwareError as error:
+            raise PlanError(f"{where}: {str(error).partition(': ')[2]}") from error
 
 
 def _check_wires(plan: Plan, tensors: Tensors) -> None:
@@ -149,26 +149,26 @@ def _check_wires(plan: Plan, tensors: Tensors) -> None:
         where = f"wire from '{wire.source}' to '{wire.target}'"
         source, target = processes.get(wire.source), processes.get(wire.target)
         if source is None or target is None:
-            raise NetworkError(f"{where}: there is no such process")
+            raise PlanError(f"{where}: there is no such process")
         if not isinstance(target, _FEEDS[type(source)]):
-            raise NetworkError(
+            raise PlanError(
                 f"{where}: a {type(source).__name__} cannot feed a {type(target).__name__}"
             )
         sent = source.shape
         if isinstance(source, Synapses):
             sent = connection_of(source, tensors).output_shape(sent)
         if sent != target.shape:
-            raise NetworkError(f"{where}: {_show(sent)} to {_show(target.shape)}")
+            raise PlanError(f"{where}: {_show(sent)} to {_show(target.shape)}")
         fed[wire.target] += 1
     for name, count in fed.items():
         most = {Source: 0, Spiking: len(plan.wires)}.get(type(processes[name]), 1)
         if not min(1, most) <= count <= most:
-            raise NetworkError(f"process '{name}': {count} wires lead to it")
+            raise PlanError(f"process '{name}': {count} wires lead to it")
 
 
 def _check_range(where: str, label: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise NetworkError(f"{where}: {label} {value}; {low} to {high} are possible")
+        raise PlanError(f"{where}: {label} {value}; {low} to {high} are possible")
 
 
 def _show(shape: Shape) -> str:

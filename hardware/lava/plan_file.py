@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Final, cast
 
+from dsr_deploy.hardware.errors import HardwareError, PlanError
 from dsr_deploy.hardware.lava.plan import (
     SYNAPTIC_TYPES,
     Delay,
@@ -18,7 +19,7 @@ from dsr_deploy.hardware.lava.plan import (
     SynapticType,
     Wire,
 )
-from dsr_deploy.hardware.network import Kind, NetworkError
+from dsr_deploy.hardware.network import Kind
 from dsr_deploy.hardware.regular_file import read_regular
 from dsr_deploy.hardware.strict_json import JsonObject, load_object
 
@@ -50,13 +51,13 @@ def read(path: Path) -> Plan:
 
     Raises
     ------
-    NetworkError
+    PlanError
         If the file cannot be read or is no plan; one line that names it.
     """
     try:
         data = read_regular(path, MAX_FILE)
     except OSError as error:
-        raise NetworkError(f"{path}: cannot be read ({error.strerror})") from None
+        raise PlanError(f"{path}: cannot be read ({error.strerror})") from None
     return from_bytes(data, str(path))
 
 
@@ -65,14 +66,14 @@ def from_bytes(data: bytes, where: str) -> Plan:
 
     Raises
     ------
-    NetworkError
+    PlanError
         If the bytes are no plan. Whether it fits a network says
         :func:`dsr_deploy.hardware.lava.plan_check.check_plan`.
     """
     try:
         return _parse(data)
-    except NetworkError as error:
-        raise NetworkError(f"{where}: {error}; export again") from error
+    except HardwareError as error:
+        raise PlanError(f"{where}: {error}; export again") from error
 
 
 def _describe(process: Process) -> dict[str, Any]:
@@ -85,9 +86,9 @@ def _describe(process: Process) -> dict[str, Any]:
 def _parse(data: bytes) -> Plan:
     whole = load_object("plan", data)
     if (name := whole.text("format")) != FORMAT:
-        raise NetworkError(f"a file of format '{name}', '{FORMAT}' is read")
+        raise PlanError(f"a file of format '{name}', '{FORMAT}' is read")
     if (version := whole.whole("version")) != VERSION:
-        raise NetworkError(f"format version {version}; version {VERSION} is read")
+        raise PlanError(f"format version {version}; version {VERSION} is read")
     plan = Plan(
         network=whole.text("network"),
         processes=tuple(_process(entry) for entry in whole.nested_list("processes", "process")),
@@ -119,7 +120,7 @@ def _process(entry: JsonObject) -> Process:
         made = _synapses(entry, kind)
     else:
         known = ", ".join(("Source", "Spiking", "Delay", *SYNAPTIC_TYPES))
-        raise NetworkError(f"{entry.where}: process '{kind}'; known are {known}")
+        raise PlanError(f"{entry.where}: process '{kind}'; known are {known}")
     entry.finish()
     return made
 

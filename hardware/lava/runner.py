@@ -27,11 +27,12 @@ from lava.magma.runtime.message_infrastructure.multiprocessing import SystemProc
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.errors import HardwareError
 from dsr_deploy.hardware.lava import plan_file
 from dsr_deploy.hardware.lava.assemble import Assembly, assemble
 from dsr_deploy.hardware.lava.plan import Plan
 from dsr_deploy.hardware.lava.plan_check import check_plan
-from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_content import unpacked_tensors_of
 from dsr_deploy.hardware.reference import check_payloads
 from dsr_deploy.hardware.regular_file import read_regular
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             payloads = file["payloads"]
         spikes = execute(network, plan, payloads)
         _write(options.out, [spikes[p.name] for p in network.populations])
-    except (NetworkError, LavaProcessError) as error:
+    except (HardwareError, LavaProcessError) as error:
         print(f"lava: {error}", file=sys.stderr)
         _end(1)
     except Exception:
@@ -93,8 +94,10 @@ def execute(network: IntegerNetwork, plan: Plan, payloads: NDArray[np.int8]) -> 
 
     Raises
     ------
-    NetworkError
-        If the payloads do not fit the input, or the plan is not aligned in time.
+    PayloadError
+        If the payloads do not fit the input.
+    PlanError
+        If the plan is not aligned in time.
     LavaProcessError
         If a process fails; Lava's other processes may still be waiting for it.
     """

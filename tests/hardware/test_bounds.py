@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsr_deploy.hardware import bounds, reference
+from dsr_deploy.hardware.errors import RegisterError
 from dsr_deploy.hardware.network import (
     V_MAX,
     V_MIN,
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 
@@ -330,7 +330,7 @@ def test_overflow_names_population_channel_value_limit_and_way_out(weight, reach
         f"population 'out', channel 1: the membrane potential may reach {reached}, the 24-bit "
         f"register holds {V_MIN} to {V_MAX}; lower the population with fewer fractional bits"
     )
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(RegisterError, match=f"^{re.escape(message)}$"):
         bounds.check(net)
 
 
@@ -347,10 +347,10 @@ def test_the_channel_that_goes_furthest_is_named():
     # Channel 0 falls a little, channel 1 rises beyond the register, channel 2 falls further.
     out = population("out", (3, 1, 1), bias=[-5, V_MAX + 1, V_MIN - 1], v_fire=2**31 - 1)
     net = network((1, 1, 1), [out], [linear("input", "out", [[0]] * 3)], timesteps=1)
-    with pytest.raises(NetworkError, match=f"channel 1: .* may reach {V_MAX + 1},"):
+    with pytest.raises(RegisterError, match=f"channel 1: .* may reach {V_MAX + 1},"):
         bounds.check(net)
     lower = replace(out, bias=np.array([3, V_MAX + 1, V_MIN - 2], np.int32))
-    with pytest.raises(NetworkError, match=f"channel 2: .* may reach {V_MIN - 2},"):
+    with pytest.raises(RegisterError, match=f"channel 2: .* may reach {V_MIN - 2},"):
         bounds.check(replace(net, populations=(lower,)))
 
 
@@ -362,7 +362,7 @@ def test_a_lower_end_is_named_although_the_upper_one_is_positive():
     )  # fmt: skip
     shifted = replace(out, bias=np.array([5], np.int32))
     reached = 5 - (101 << 17)
-    with pytest.raises(NetworkError, match=f"may reach {reached},"):
+    with pytest.raises(RegisterError, match=f"may reach {reached},"):
         bounds.check(replace(net, populations=(shifted,)))
 
 
@@ -376,7 +376,7 @@ def test_of_two_ends_that_leave_the_register_equally_far_the_upper_one_is_named(
     )
     reached = bounds.current_range(net, out)
     assert [int(x[0]) for x in reached] == [V_MIN - 47685, V_MAX + 47685]
-    with pytest.raises(NetworkError, match=f"may reach {V_MAX + 47685},"):
+    with pytest.raises(RegisterError, match=f"may reach {V_MAX + 47685},"):
         bounds.check(net)
 
 
@@ -388,7 +388,7 @@ def test_a_register_that_is_just_full_passes_and_one_more_does_not():
     assert bounds.check(net(V_MAX))["out"].membrane.u_high.tolist() == [V_MAX]
     assert bounds.check(net(V_MIN))["out"].membrane.u_low.tolist() == [V_MIN]
     for bias in (V_MAX + 1, V_MIN - 1):
-        with pytest.raises(NetworkError, match=f"may reach {bias},"):
+        with pytest.raises(RegisterError, match=f"may reach {bias},"):
             bounds.check(net(bias))
 
 
@@ -396,7 +396,7 @@ def test_a_reset_below_the_register_is_refused():
     # u is only -1, but a spike at v_fire = -1 subtracts a threshold as wide as the register.
     out = population("out", (1, 1, 1), bias=-1, v_fire=-1, v_threshold=-V_MIN)
     net = network((1, 1, 1), [out], [linear("input", "out", [[0]])], timesteps=1)
-    with pytest.raises(NetworkError, match=f"may reach {V_MIN - 1},"):
+    with pytest.raises(RegisterError, match=f"may reach {V_MIN - 1},"):
         bounds.check(net)
 
 
@@ -409,7 +409,7 @@ def test_a_sum_that_float32_cannot_hold_is_refused():
         "below 16777216; use fewer weight bits or a smaller payload range"
     )
     assert bounds.partial_sum_bound(net.connections[0], net.input).tolist() == [16790289]
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(RegisterError, match=f"^{re.escape(message)}$"):
         bounds.check(net)
 
 
@@ -424,7 +424,7 @@ def test_float32_is_exact_below_2_to_the_24(last, place):
     net = network(
         (2066, 1, 1), [out], [linear("input", "out", rows)], timesteps=1, low=-64, high=64
     )
-    with pytest.raises(NetworkError, match=f"^{place}, channel 1: "):
+    with pytest.raises(RegisterError, match=f"^{place}, channel 1: "):
         bounds.check(net)
 
 

@@ -12,13 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware import bounds, reference
+from dsr_deploy.hardware.errors import RegisterError
 from dsr_deploy.hardware.network import (
     INPUT,
     V_MAX,
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Population,
     Shape,
 )
@@ -234,11 +234,11 @@ def test_a_network_built_to_overflow_is_refused_where_an_input_overflows_it() ->
         f"population 'second', channel 1: the membrane potential may reach {reached}, the 24-bit "
         "register holds -8388608 to 8388607; lower the population with fewer fractional bits"
     )
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(RegisterError, match=f"^{re.escape(message)}$"):
         bounds.check(network)
     worst = np.ones((1, 2, 6, 1, 1), np.int8)
     with pytest.raises(
-        NetworkError, match=rf"^population 'second': membrane potential \d+ to {reached} leaves"
+        RegisterError, match=rf"^population 'second': membrane potential \d+ to {reached} leaves"
     ):
         reference.run(network, worst)
     less = replace(

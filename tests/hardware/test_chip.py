@@ -19,7 +19,7 @@ from dsr_deploy.hardware.chip import (
     read_chip,
     threshold_settings,
 )
-from dsr_deploy.hardware.network import NetworkError
+from dsr_deploy.hardware.errors import ChipError, ProfileError
 
 
 def test_profiles_carry_the_numbers_of_the_literature():
@@ -43,13 +43,13 @@ def test_every_number_has_a_source(name):
 def test_unknown_chip_lists_those_known():
     assert known_chips() == ["loihi1", "loihi2"]
     message = "chip 'truenorth': unknown; choose one of loihi1, loihi2"
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ProfileError, match=f"^{re.escape(message)}$"):
         load_chip("truenorth")
 
 
 @pytest.mark.parametrize("name", ["../chips/loihi1", "loihi1.yaml", ""])
 def test_a_chip_name_is_no_path(name):
-    with pytest.raises(NetworkError, match=r"unknown; choose one of loihi1, loihi2$"):
+    with pytest.raises(ProfileError, match=r"unknown; choose one of loihi1, loihi2$"):
         load_chip(name)
 
 
@@ -64,7 +64,7 @@ def test_loihi1_refuses_reset_by_subtraction():
         "network: its neurons reset by subtraction, loihi1 resets to 0 only; "
         "use a chip with programmable neurons, such as loihi2"
     )
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ChipError, match=f"^{re.escape(message)}$"):
         check_chip(small_network(), load_chip("loihi1"))
     assert list(obstacles(small_network(), load_chip("loihi1"))) == [message]
 
@@ -136,7 +136,7 @@ def test_loihi1_refuses_reset_by_subtraction():
 )
 def test_each_limit_is_named_with_value_limit_and_way_out(options, limits, message):
     chip = changed(load_chip("loihi1"), soft_reset=True, **limits)
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ChipError, match=f"^{re.escape(message)}$"):
         check_chip(small_network(**options), chip)
     assert list(obstacles(small_network(**options), chip)) == [message]
 
@@ -152,7 +152,7 @@ def test_the_first_obstacle_is_raised_and_all_are_listed():
     network = small_network(low=-1, exponent=15, delay=63)
     found = list(obstacles(network, load_chip("loihi1")))
     assert len(found) == 4
-    with pytest.raises(NetworkError, match=f"^{re.escape(found[0])}$"):
+    with pytest.raises(ChipError, match=f"^{re.escape(found[0])}$"):
         check_chip(network, load_chip("loihi1"))
 
 
@@ -184,7 +184,7 @@ def test_a_profile_of_ones_own_can_be_read(tmp_path):
 )
 def test_an_incomplete_profile_is_refused(tmp_path, edit, message):
     path = profile(tmp_path / "mine.yaml", edit)
-    with pytest.raises(NetworkError, match=f"^chip profile 'mine.yaml': {re.escape(message)}$"):
+    with pytest.raises(ProfileError, match=f"^chip profile 'mine.yaml': {re.escape(message)}$"):
         read_chip(path)
 
 
@@ -192,11 +192,11 @@ def test_a_truncated_profile_is_refused(tmp_path):
     path = tmp_path / "mine.yaml"
     content = (PROFILES / "loihi1.yaml").read_bytes()
     path.write_bytes(content[: content.index(b"}") - 5])
-    with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': not YAML \(.*\); repair"):
+    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': not YAML \(.*\); repair"):
         read_chip(path)
     path.write_bytes(b"")
     with pytest.raises(
-        NetworkError,
+        ProfileError,
         match=r"^chip profile 'mine.yaml': no mapping of limits; copy one of the shipped profiles$",
     ):
         read_chip(path)
@@ -205,5 +205,5 @@ def test_a_truncated_profile_is_refused(tmp_path):
 def test_a_corrupted_profile_is_refused(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"\xff\xfe\x00" + (PROFILES / "loihi1.yaml").read_bytes())
-    with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': not YAML \(.*\); repair"):
+    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': not YAML \(.*\); repair"):
         read_chip(path)

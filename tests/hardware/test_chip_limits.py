@@ -16,7 +16,7 @@ from dsr_deploy.hardware.chip import (
     obstacles,
     read_chip,
 )
-from dsr_deploy.hardware.network import NetworkError
+from dsr_deploy.hardware.errors import ProfileError
 
 
 def limitless():
@@ -169,16 +169,16 @@ def test_an_entry_is_a_whole_number_a_source_and_a_certainty(tmp_path, entry, fi
     if fits:
         assert read_chip(path).cores.value == entry["value"]
         return
-    with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': cores "):
+    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': cores "):
         read_chip(path)
 
 
 def test_what_is_missing_is_named_before_what_is_unknown(tmp_path):
     path = profile(tmp_path / "mine.yaml", lambda c: c.update(b=c.pop("cores"), a=1))
-    with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': lacks: cores; copy"):
+    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': lacks: cores; copy"):
         read_chip(path)
     path = profile(tmp_path / "mine.yaml", lambda c: c.update(b=1, a=1))
-    with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': unknown: a, b; copy"):
+    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': unknown: a, b; copy"):
         read_chip(path)
 
 
@@ -186,7 +186,7 @@ def test_what_is_missing_is_named_before_what_is_unknown(tmp_path):
 def test_a_profile_is_a_mapping(tmp_path, content):
     path = tmp_path / "mine.yaml"
     path.write_text(content)
-    with pytest.raises(NetworkError, match=r"^chip profile 'mine.yaml': no mapping of limits; "):
+    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': no mapping of limits; "):
         read_chip(path)
 
 

@@ -16,12 +16,12 @@ from dsr_deploy.hardware.energy_constants import (
     load_constants,
     parse_constants,
 )
+from dsr_deploy.hardware.errors import ProfileError, SimulationError
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 from dsr_deploy.hardware.simulation import Simulation
@@ -188,7 +188,7 @@ def test_multiply_accumulates_are_those_of_a_dense_evaluation():
 
 
 def test_a_set_without_multiply_accumulate_cannot_say_what_a_conventional_network_needs(network):
-    with pytest.raises(NetworkError) as refused:
+    with pytest.raises(ProfileError) as refused:
         estimate_ann(network, load_constants("loihi1-sanafe"))
     assert str(refused.value) == (
         "energy constants 'loihi1-sanafe' have no multiply-accumulate; "
@@ -198,7 +198,7 @@ def test_a_set_without_multiply_accumulate_cannot_say_what_a_conventional_networ
 
 def test_no_sample_gives_no_estimate(network):
     empty = Simulator(network).run(np.zeros((0, 1, 2, 2), np.int8))
-    with pytest.raises(NetworkError) as refused:
+    with pytest.raises(SimulationError) as refused:
         estimate(empty, network, load_constants("loihi1-sanafe"))
     assert str(refused.value) == ("energy: the simulation has no sample; simulate at least one")
 
@@ -209,7 +209,9 @@ def test_a_simulation_of_another_network_is_refused(network, simulation):
         populations=(network.populations[0], replace(network.populations[1], name="last")),
         connections=(network.connections[0], replace(network.connections[1], target="last")),
     )
-    with pytest.raises(NetworkError, match=r"^energy: the simulation is not of network 'example'$"):
+    with pytest.raises(
+        SimulationError, match=r"^energy: the simulation is not of network 'example'$"
+    ):
         estimate(simulation, other, load_constants("loihi1-sanafe"))
 
 
@@ -233,7 +235,7 @@ def test_davies_table_is_called_pre_silicon():
 
 def test_loihi_2_is_not_estimated():
     assert LOIHI2_STATEMENT.startswith("Loihi 2: no energy per operation has been published")
-    with pytest.raises(NetworkError) as refused:
+    with pytest.raises(ProfileError) as refused:
         load_constants("loihi2")
     assert str(refused.value) == (
         "energy constants 'loihi2'; loihi1-davies2018, loihi1-sanafe, 45nm-horowitz2014 are known"
@@ -266,14 +268,14 @@ def test_a_wrong_set_is_refused(old, new, message):
     file = resources.files("dsr_deploy.hardware") / "energy" / "loihi1-sanafe.yaml"
     text = file.read_text(encoding="utf-8")
     assert old in text
-    with pytest.raises(NetworkError) as refused:
+    with pytest.raises(ProfileError) as refused:
         parse_constants("mine", text.replace(old, new, 1))
     assert str(refused.value).removeprefix("energy constants 'mine'").lstrip(": ") == message
 
 
 @pytest.mark.parametrize("text", ["[1, 2", "- 1", "notes: {"])
 def test_malformed_yaml_is_refused_in_one_line(text):
-    with pytest.raises(NetworkError, match=r"^energy constants 'mine': ") as refused:
+    with pytest.raises(ProfileError, match=r"^energy constants 'mine': ") as refused:
         parse_constants("mine", text)
     assert "\n" not in str(refused.value)
 
@@ -281,10 +283,10 @@ def test_malformed_yaml_is_refused_in_one_line(text):
 def test_notes_are_texts():
     file = resources.files("dsr_deploy.hardware") / "energy" / "loihi1-sanafe.yaml"
     text = file.read_text(encoding="utf-8").replace("notes:", "notes:\n  - 3", 1)
-    with pytest.raises(NetworkError, match=r"^energy constants 'mine': notes are not a list of"):
+    with pytest.raises(ProfileError, match=r"^energy constants 'mine': notes are not a list of"):
         parse_constants("mine", text)
 
 
 def test_a_constant_is_not_a_truth_value():
-    with pytest.raises(NetworkError, match=r"^pj True; an energy is a number of at least 0$"):
+    with pytest.raises(ProfileError, match=r"^pj True; an energy is a number of at least 0$"):
         Constant(True, "primary")

@@ -6,7 +6,7 @@ import pytest
 
 from dsr_deploy.hardware.energy import Energy, EnergyEstimate, EnergyRow
 from dsr_deploy.hardware.energy_constants import Constant, load_constants
-from dsr_deploy.hardware.network import NetworkError
+from dsr_deploy.hardware.errors import ProfileError
 
 
 def test_a_total_is_the_sum_of_the_terms_that_there_are() -> None:
@@ -35,5 +35,5 @@ def test_rows_add_up_term_by_term() -> None:
 @pytest.mark.parametrize("pj", [0, 0.0, 23.6])
 def test_an_energy_is_at_least_0(pj: float) -> None:
     assert Constant(pj, "primary").pj == pj
-    with pytest.raises(NetworkError, match=r"^pj -0.1; an energy is a number of at least 0$"):
+    with pytest.raises(ProfileError, match=r"^pj -0.1; an energy is a number of at least 0$"):
         Constant(-0.1, "primary")

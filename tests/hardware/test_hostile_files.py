@@ -19,7 +19,7 @@ from network_files import container, graph_of, header_of, sealed
 from safetensors.numpy import load
 
 from dsr_deploy.hardware import network_file
-from dsr_deploy.hardware.network import NetworkError
+from dsr_deploy.hardware.errors import NetworkError
 from dsr_deploy.hardware.network_file import MAX_FILE, MAX_HEADER, from_bytes, read, to_bytes
 
 WHOLE = to_bytes(golden_network("if"))
@@ -213,7 +213,7 @@ def test_a_version_other_than_the_first_is_refused_by_name(version: object) -> N
 SCRIPT = """
 import resource, sys
 from pathlib import Path
-from dsr_deploy.hardware.network import NetworkError
+from dsr_deploy.hardware.errors import NetworkError
 from dsr_deploy.hardware.network_file import read
 
 # What the process has now, and the limit on top.

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.errors import RegisterError
 from dsr_deploy.hardware.lava import layout
-from dsr_deploy.hardware.network import INPUT, Connection, Input, NetworkError, Shape
+from dsr_deploy.hardware.network import INPUT, Connection, Input, Shape
 
 
 @st.composite
@@ -172,7 +173,7 @@ def test_a_sum_beyond_32_bits_is_refused() -> None:
         "connection 'a->b': sums up to 2130706432, Lava holds up to 1073741823; "
         "give it a smaller exponent"
     )
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(RegisterError, match=f"^{re.escape(message)}$"):
         layout.check_sum(pool(1, 127, 22), 1)
 
 

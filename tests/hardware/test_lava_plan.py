@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.errors import PlanError, RegisterError
 from dsr_deploy.hardware.lava import plan_file
 from dsr_deploy.hardware.lava.plan import Delay, Plan, Source, Spiking, Synapses, Wire, make_plan
 from dsr_deploy.hardware.lava.plan_check import check_alignment, check_plan
-from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, NetworkError, Population
+from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, Population
 from dsr_deploy.hardware.schedule import schedule
 
 Content = dict[str, Any]
@@ -117,7 +118,7 @@ def test_a_sum_that_no_process_holds_is_refused() -> None:
         "connection 'a->c': sums up to 2130706432, Lava holds up to 1073741823; "
         "give it a smaller exponent"
     )
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(RegisterError, match=f"^{re.escape(message)}$"):
         plan(wrong)
 
 
@@ -254,7 +255,7 @@ def test_what_no_processes_can_be_built_from_is_refused(
     edit(content)
     data = json.dumps(content).encode()
     message = f"there/lava.json: {message}; export again"
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(PlanError, match=f"^{re.escape(message)}$"):
         check_plan(
             plan_file.from_bytes(data, "there/lava.json"), made, digest(made), "there/lava.json"
         )
@@ -273,7 +274,7 @@ def test_what_no_processes_can_be_built_from_is_refused(
     ids=["truncated", "corrupted", "other"],
 )
 def test_a_damaged_file_is_refused(spoil: Callable[[bytes], bytes], message: str) -> None:
-    with pytest.raises(NetworkError, match=f"^lava.json: {message}.*; export again$"):
+    with pytest.raises(PlanError, match=f"^lava.json: {message}.*; export again$"):
         plan_file.from_bytes(spoil(plan_file.to_bytes(plan())), "lava.json")
 
 
@@ -298,5 +299,5 @@ def test_a_plan_that_is_not_aligned_is_refused_for_several_samples(
 ) -> None:
     aligned = plan()
     check_alignment(aligned)
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(PlanError, match=f"^{re.escape(message)}$"):
         check_alignment(replace(aligned, processes=tuple(map(change, aligned.processes))))

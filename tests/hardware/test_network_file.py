@@ -15,12 +15,12 @@ from networks import integer_networks
 from safetensors.numpy import load, save
 
 from dsr_deploy.hardware import nibbles
+from dsr_deploy.hardware.errors import NetworkError
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 from dsr_deploy.hardware.network_file import from_bytes, read, to_bytes, write

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.errors import PayloadError, RegisterError
 from dsr_deploy.hardware.network import (
     INPUT,
     V_MAX,
@@ -16,7 +17,6 @@ from dsr_deploy.hardware.network import (
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 
@@ -135,14 +135,14 @@ def test_a_potential_beyond_24_bits_is_refused(current: int, fits: bool) -> None
         f"population 'layer': membrane potential {current} to {current} "
         "leaves the 24-bit register (-8388608 to 8388607)"
     )
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(RegisterError, match=f"^{re.escape(message)}$"):
         reference.step(population, *arrays)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1, V_MAX + 7), (V_MIN - 3, 5)])
 def test_extremes_of_both_signs_are_named_in_order(low: int, high: int) -> None:
     current = np.array([high, 1, low]).reshape(3, 1, 1, 1)
-    with pytest.raises(NetworkError, match=f"potential {low} to {high} leaves"):
+    with pytest.raises(RegisterError, match=f"potential {low} to {high} leaves"):
         reference.step(neuron(), np.zeros_like(current), current)
 
 
@@ -251,5 +251,5 @@ def test_spikes_are_kept_only_if_asked_for() -> None:
     ],
 )
 def test_other_payloads_are_refused(framed: bool, payloads: np.ndarray, message: str) -> None:
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(PayloadError, match=f"^{re.escape(message)}$"):
         reference.run(two_layers(framed=framed), payloads)

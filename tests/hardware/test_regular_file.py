@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.errors import HardwareError
 from dsr_deploy.hardware.lava import plan_file
-from dsr_deploy.hardware.network import NetworkError
 from dsr_deploy.hardware.regular_file import check_regular, open_regular, read_regular
 
 READERS = (network_file.read, plan_file.read)
@@ -50,7 +50,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting(
             read(path)
         assert (refused.value.strerror, refused.value.filename) == (reason, str(path))
     for reader in READERS:
-        with pytest.raises(NetworkError) as unread:
+        with pytest.raises(HardwareError) as unread:
             reader(path)
         assert str(unread.value) == f"{path}: cannot be read ({reason})"
 

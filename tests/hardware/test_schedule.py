@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from networks import integer_networks, payloads_for
 
 from dsr_deploy.hardware import reference
-from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, NetworkError, Population
+from dsr_deploy.hardware.errors import PayloadError
+from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, Population
 from dsr_deploy.hardware.schedule import run_scheduled, schedule
 
 SETTINGS = settings(max_examples=30, deadline=None)
@@ -227,7 +228,7 @@ def test_spikes_are_kept_only_on_request():
 def test_wrong_payloads_are_refused():
     network = residual_network()
     with pytest.raises(
-        NetworkError, match=r"^input: payloads are int8 of shape \(2, 1, 4, 5\), not "
+        PayloadError, match=r"^input: payloads are int8 of shape \(2, 1, 4, 5\), not "
     ):
         run_scheduled(network, np.zeros((2, 1, 4, 5), np.int8))
 

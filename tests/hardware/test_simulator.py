@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from networks import integer_networks, payloads_for
 
 from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.errors import PayloadError, RegisterError
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 from dsr_deploy.hardware.simulation import Simulation
@@ -64,9 +64,9 @@ def test_sums_of_any_width_are_exact_or_refused_like_the_references(data):
     payloads = data.draw(payloads_for(network, max_samples=1))
     try:
         expected = reference.run(network, payloads, record=True)
-    except NetworkError as error:
+    except RegisterError as error:
         place = str(error).split(":")[0]
-        with pytest.raises(NetworkError, match=f"^{place}: .* at timestep .* of sample 0 leaves"):
+        with pytest.raises(RegisterError, match=f"^{place}: .* at timestep .* of sample 0 leaves"):
             Simulator(network).run(payloads)
     else:
         assert_same_run(Simulator(network).run(payloads, record=True), expected)
@@ -171,7 +171,7 @@ def test_the_earliest_sample_that_leaves_the_register_is_named(tiny):
     payloads = np.zeros((4, 1, 1, 2), np.int8)
     payloads[2:] = [[[127, -128]]]
     for threads in (1, 2, 4):
-        with pytest.raises(NetworkError) as refused:
+        with pytest.raises(RegisterError) as refused:
             Simulator(network).run(payloads, threads=threads)
         assert str(refused.value) == (
             "population 'out': membrane potential 10452993 to 10452993 at timestep 0 of sample 2 "
@@ -191,12 +191,12 @@ def test_a_register_may_be_just_full(tiny, u, fits):
         counts = simulator.run(np.zeros((1, 1, 1, 2), np.int8)).populations["out"]
         assert (counts.u_min, counts.u_max) == (min(u, 0), max(u, 0))
         return
-    with pytest.raises(NetworkError, match=f"^population 'out': membrane potential {u} to {u} at"):
+    with pytest.raises(RegisterError, match=f"^population 'out': membrane potential {u} to {u} at"):
         simulator.run(np.zeros((1, 1, 1, 2), np.int8))
 
 
 def test_payloads_of_another_shape_are_refused(tiny):
-    with pytest.raises(NetworkError) as refused:
+    with pytest.raises(PayloadError) as refused:
         Simulator(tiny).run(np.zeros((1, 1, 2, 2), np.int8))
     assert str(refused.value) == (
         "input: payloads are int8 of shape (1, 1, 2, 2), not int8 of shape (N, 1, 1, 2)"

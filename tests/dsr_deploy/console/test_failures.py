@@ -12,7 +12,7 @@ from dsr_deploy import report, train
 from dsr_deploy.console import cli, environment, failures
 from dsr_deploy.data.dataset import DataError
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware.network import NetworkError
+from dsr_deploy.hardware.errors import HardwareError, NetworkError
 from dsr_deploy.models.topology import TopologyError
 
 OUT_OF_MEMORY = [
@@ -70,7 +70,7 @@ OTHERS = [
 @pytest.mark.parametrize(("error", "line"), OTHERS, ids=range(len(OTHERS)))
 def test_the_system_is_named_and_bugs_are_not_explained(error: Exception, line: str | None) -> None:
     assert failures.explain(error) == line
-    assert failures.is_ours(error) == isinstance(error, UserError | NetworkError | DataError
+    assert failures.is_ours(error) == isinstance(error, UserError | HardwareError | DataError
                                                  | TopologyError)  # fmt: skip
 
 

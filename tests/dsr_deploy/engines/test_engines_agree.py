@@ -21,7 +21,8 @@ from dsr_deploy.engines.opening import Engine
 from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, reference
-from dsr_deploy.hardware.network import IntegerNetwork, NetworkError
+from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.schedule import run_scheduled, schedule
 from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
@@ -93,7 +94,7 @@ def refusal(function: Callable[..., object], *arguments: object) -> str | None:
     """Return the message with which a call is refused, None if it is not."""
     try:
         function(*arguments)
-    except (NetworkError, UserError) as error:
+    except (HardwareError, UserError) as error:
         return str(error)
     return None
 
@@ -104,7 +105,7 @@ def frozen(quantization: Quantization) -> tuple[QuantizedNetwork, IntegerNetwork
         model = quantization.model()
         network = quantization.freeze(model)
         bounds.check(network)
-    except NetworkError as error:
+    except HardwareError as error:
         message = str(error)
     else:
         return model, network

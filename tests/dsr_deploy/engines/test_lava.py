@@ -18,8 +18,9 @@ from random_networks import Builder, random_network, residual_network
 from dsr_deploy.engines import lava as lava_engine
 from dsr_deploy.engines.lava import LavaError, LavaUnavailableError
 from dsr_deploy.hardware import network_file, reference
+from dsr_deploy.hardware.errors import PayloadError
 from dsr_deploy.hardware.lava import layout
-from dsr_deploy.hardware.network import INPUT, NetworkError
+from dsr_deploy.hardware.network import INPUT
 from dsr_deploy.hardware.schedule import run_scheduled, schedule
 
 needs_lava = pytest.mark.skipif(
@@ -294,7 +295,7 @@ def test_a_named_interpreter_must_work(
 def test_payloads_that_do_not_fit_are_refused_before_lava_starts(no_environment: Path) -> None:
     payloads = np.zeros((1, 1, 6, 5), np.int8)
     message = "input: payloads are int8 of shape (1, 1, 6, 5), not int8 of shape (N, 1, 6, 6)"
-    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(PayloadError, match=f"^{re.escape(message)}$"):
         lava_engine.run_lava(small().network(), payloads)
 
 

@@ -15,7 +15,7 @@ from networks import integer_networks, payloads_for
 from dsr_deploy.data.loading import load
 from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.hardware import reference
-from dsr_deploy.hardware.network import NetworkError
+from dsr_deploy.hardware.errors import RegisterError
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.progress import Silent
 from dsr_deploy.quantize import predict
@@ -28,8 +28,8 @@ def test_random_networks_give_the_spikes_of_the_reference(data: st.DataObject) -
     payloads = data.draw(payloads_for(network))
     try:
         expected = reference.run(network, payloads, record=True)
-    except NetworkError:
-        with pytest.raises(NetworkError, match="leaves the 24-bit register"):
+    except RegisterError:
+        with pytest.raises(RegisterError, match="leaves the 24-bit register"):
             TorchEngine(network).run(payloads)
         return
     counts: dict[str, torch.Tensor] = {}

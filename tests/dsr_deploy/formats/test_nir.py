@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from dsr_deploy.formats.nir import DT, to_bytes, to_nir, write_nir
 from dsr_deploy.formats.nir_reader import from_bytes, from_nir, read_nir
 from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.errors import NetworkError
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 

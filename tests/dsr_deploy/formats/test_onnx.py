@@ -24,12 +24,12 @@ from dsr_deploy.export import export
 from dsr_deploy.formats.onnx import to_onnx, write_onnx
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.encoding import payload_table
+from dsr_deploy.hardware.errors import HardwareError, NetworkError, PayloadError, RegisterError
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
     Input,
     IntegerNetwork,
-    NetworkError,
     Population,
 )
 from dsr_deploy.hardware.network_content import identity
@@ -114,7 +114,7 @@ def overflowing() -> IntegerNetwork:
 @pytest.mark.parametrize("payload", [0, 127])
 def test_a_network_that_could_overflow_is_refused_whatever_it_is_shown(payload: int) -> None:
     sent = np.full((1, 1, 1, 1), payload, np.int8)
-    with pytest.raises(NetworkError) as caught:
+    with pytest.raises(RegisterError) as caught:
         onnx_engine.run(overflowing(), sent)
     assert str(caught.value) == (
         "population 'out', channel 0: the membrane potential may reach 24904702, the 24-bit "
@@ -136,7 +136,7 @@ def test_payloads_beyond_the_inputs_range_are_covered_by_the_proof() -> None:
     network = overflowing()
     narrow = replace(network, input=replace(network.input, high=31))
     assert_same(narrow, np.full((1, 1, 1, 1), 31, np.int8))
-    with pytest.raises(NetworkError, match=r"^population 'out', channel 0: .* may reach 24904702"):
+    with pytest.raises(RegisterError, match=r"^population 'out', channel 0: .* may reach 24904702"):
         onnx_engine.run(narrow, np.full((1, 1, 1, 1), 127, np.int8))
 
 
@@ -341,7 +341,7 @@ def test_a_directory_that_is_a_file_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_payloads_of_another_shape_are_refused() -> None:
-    with pytest.raises(NetworkError) as caught:
+    with pytest.raises(PayloadError) as caught:
         onnx_engine.run(digits(), np.zeros((1, 2, 5, 6), np.int8))
     assert str(caught.value) == (
         "input: payloads are int8 of shape (1, 2, 5, 6), not int8 of shape (N, 2, 6, 6)"
@@ -430,7 +430,7 @@ def test_a_damaged_file_is_refused_in_one_line_or_runs(
     message = ""
     try:
         onnx_engine.run(digits(bits=4), payloads(digits(), 1), record=True, file=file)
-    except NetworkError as error:
+    except HardwareError as error:
         message = str(error)
     assert message.isprintable()
     assert message.startswith(f"{file}: not " if message else "")

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from numpy.typing import NDArray
 from real_networks import RealConnection, RealPopulation
 
-from dsr_deploy.hardware.network import NetworkError
+from dsr_deploy.hardware.errors import NetworkError
 from dsr_deploy.lowering import quantized_network, scale
 from dsr_deploy.lowering.fold import FoldedPopulation, fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork, QuantizedPopulation, readout

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from dsr_deploy.hardware import bounds
-from dsr_deploy.hardware.network import Input, NetworkError
+from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.network import Input
 from dsr_deploy.lowering.fold import FoldedConnection, FoldedPopulation, fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
 from dsr_deploy.lowering.scale import Granularity, choose_scale, largest_weight, per_row
