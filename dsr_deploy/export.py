@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
+from typing import Any
 
 from dsr_deploy.errors import UserError
 from dsr_deploy.formats import loihi
 from dsr_deploy.formats.loihi import LayerSummary
 from dsr_deploy.hardware import network_file
-from dsr_deploy.hardware.chip import load_chip
+from dsr_deploy.hardware.chip import Chip, is_file, load_chip
 from dsr_deploy.hardware.errors import HardwareError
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.measures.chip_use import ChipUse
@@ -17,6 +19,7 @@ from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run import provenance
 from dsr_deploy.run.directory import TARGETS, RunDirectory
 from dsr_deploy.run.hold import hold
+from dsr_deploy.run.provenance import PROFILE, PROFILE_FILE
 
 DEFAULT_CHIP = "loihi2"
 NETWORK = "network.safetensors"
@@ -52,7 +55,7 @@ def export(
     ----------
     target : "loihi", "onnx" or "nir"
     bits : which quantized network; None is the newest
-    chip : for the target loihi, name of a profile; None is loihi2
+    chip : for the target loihi, name of a profile or path of a YAML file; None is loihi2
 
     Raises
     ------
@@ -73,21 +76,31 @@ def export(
                 quantized.content[NETWORK], str(quantized.folder / NETWORK)
             )
             layers = tuple(loihi.summarize(network))
-            content, use = _files(network, target, chip)
+            profile = load_chip(chip or DEFAULT_CHIP) if target == "loihi" else None
+            content, use = _files(network, target, profile)
         except HardwareError as error:
             raise UserError(str(error)) from None
         made = Export(target, width, use, layers)
         about = {"source": f"{source}/{NETWORK}", provenance.KEY: quantized.digest(NETWORK)}
-        held.write_stage(f"export/{target}", content, dataclasses.asdict(made) | about)
+        record = dataclasses.asdict(made) | about | _noted(profile, chip)
+        held.write_stage(f"export/{target}", content, record)
     return made
 
 
+def _noted(profile: Chip | None, chip: str | None) -> dict[str, Any]:
+    """Return what a manifest keeps of a chip: later stages read it here, whatever its file says."""
+    if profile is None:
+        return {}
+    file = {PROFILE_FILE: os.path.abspath(chip)} if chip and is_file(chip) else {}
+    return {PROFILE: dataclasses.asdict(profile)} | file
+
+
 def _files(
-    network: IntegerNetwork, target: str, chip: str | None
+    network: IntegerNetwork, target: str, chip: Chip | None
 ) -> tuple[dict[str, bytes], ChipUse | None]:
     """Return the files of a target, by name, and what the network takes of the chip."""
-    if target == "loihi":
-        return loihi.to_files(network, load_chip(chip or DEFAULT_CHIP))
+    if chip is not None:
+        return loihi.to_files(network, chip)
     if target == "onnx":
         from dsr_deploy.formats.onnx import to_bytes
     else:

@@ -22,8 +22,8 @@ from dsr_deploy.engines.opening import Exported, open_engine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, network_file
 from dsr_deploy.hardware.bounds import MembraneRange
-from dsr_deploy.hardware.chip import Chip, load_chip
-from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.chip import Chip, parse_chip
+from dsr_deploy.hardware.errors import NetworkError, ProfileError
 from dsr_deploy.hardware.network import V_MAX, V_MIN, IntegerNetwork
 from dsr_deploy.hardware.simulation import PopulationCounts, Simulation
 from dsr_deploy.hardware.simulator import Simulator
@@ -291,16 +291,15 @@ def _stream(network: IntegerNetwork, test: Split) -> Batches:
 
 def _bits_and_chip(run: RunDirectory, exported: Stage) -> tuple[int, Chip]:
     """Return which of the quantized networks was exported, and for which chip."""
-    bits, use = exported.record.get("bits"), exported.record.get("chip")
-    name = use.get("chip") if isinstance(use, dict) else None
-    for what, value, kind in (("bits", bits, int), ("chip", name, str)):
-        if not isinstance(value, kind):
-            raise UserError(
-                f"{exported.folder / stage.MANIFEST}: it names no {what}; run "
-                f"`{run.command('export --target loihi')}` again"
-            )
-    assert isinstance(bits, int)
-    return bits, load_chip(str(name))
+    where = f"{exported.folder / stage.MANIFEST}"
+    again = f"run `{run.command('export --target loihi')}` again"
+    bits = exported.record.get("bits")
+    if not isinstance(bits, int):
+        raise UserError(f"{where}: it names no bits; {again}")
+    try:
+        return bits, parse_chip(f"{where}: profile", exported.record.get(provenance.PROFILE))
+    except ProfileError as error:
+        raise UserError(f"{error}; {again}") from None
 
 
 def _quantized_predictions(run: RunDirectory, bits: int, samples: int) -> NDArray[np.int64]:

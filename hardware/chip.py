@@ -9,17 +9,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from dsr_deploy.hardware import profile
 from dsr_deploy.hardware.bounds import network_bounds
 from dsr_deploy.hardware.errors import ChipError, ProfileError
+from dsr_deploy.hardware.json_text import printable
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
+from dsr_deploy.hardware.regular_file import read_regular
+from dsr_deploy.hardware.strict_json import LARGEST_WHOLE
 
 _PROFILES: Final = Path(__file__).parent / "chips"
+
+
+MAX_FILE: Final = 1 << 20
+"""Most bytes of a profile."""
+
+_SWITCHES: Final = ("soft_reset", "shared_kernels")
+"""Limits that are true or false."""
+_WIDTHS: Final = ("payload_bits", "weight_bits", "v_bits", "bias_mantissa_bits")
+"""Of registers, which have a bit at least."""
+CORE_LIMITS: Final = (
+    "neurons_per_core",
+    "synaptic_memory_per_core",
+    "in_axons_per_core",
+    "out_axons_per_core",
+    "threshold_settings_per_core",
+)
+"""Of a core; a core that holds nothing is none."""
 
 
 @dataclass(frozen=True)
@@ -83,22 +103,46 @@ class Chip:
     kernel_index_bits: Limit
 
 
+_FIELDS: Final = tuple(field.name for field in fields(Chip))
+
+
 def known_chips() -> list[str]:
-    """Return the names that :func:`load_chip` takes."""
+    """Return the names of the profiles that come along."""
     return sorted(path.stem for path in _PROFILES.glob("*.yaml"))
 
 
 def load_chip(name: str) -> Chip:
     """Load the profile of a chip.
 
+    Parameters
+    ----------
+    name : one of :func:`known_chips`, or the path of a YAML file, ``.yaml`` or ``.yml``
+
     Raises
     ------
     ProfileError
-        If there is no such chip; lists those there are.
+        If there is no such profile or file, or the file is no profile, or goes by the name of one
+        that comes along.
     """
-    if name not in known_chips():
-        raise ProfileError(f"chip '{name}': unknown; choose one of {', '.join(known_chips())}")
-    return read_chip(_PROFILES / f"{name}.yaml")
+    if name in known_chips():
+        return read_chip(_PROFILES / f"{name}.yaml")
+    if not is_file(name):
+        raise ProfileError(
+            f"chip '{printable(name)}': choose one of {', '.join(known_chips())}, or name a file "
+            "that ends in .yaml"
+        )
+    chip = read_chip(Path(name))
+    if chip.name in known_chips():
+        raise ProfileError(
+            f"chip profile '{name}': the name '{chip.name}' belongs to a profile that comes along; "
+            "choose another"
+        )
+    return chip
+
+
+def is_file(name: str) -> bool:
+    """Return whether :func:`load_chip` takes ``name`` for the path of a file."""
+    return name.endswith((".yaml", ".yml"))
 
 
 def read_chip(path: Path) -> Chip:
@@ -107,25 +151,32 @@ def read_chip(path: Path) -> Chip:
     Raises
     ------
     ProfileError
-        If the file is no complete profile.
+        If the file cannot be read or is no complete profile.
     """
-    where = f"chip profile '{path.name}'"
+    where = f"chip profile '{path}'"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ProfileError(f"{where}: not YAML ({reason}); repair the file") from error
-    if not isinstance(content, dict):
-        raise ProfileError(f"{where}: no mapping of limits; copy one of the shipped profiles")
-    wanted = {field.name for field in fields(Chip)}
-    for label, found in (("lacks", wanted - set(content)), ("unknown", set(content) - wanted)):
-        if found:
-            names = ", ".join(sorted(map(str, found)))
-            raise ProfileError(f"{where}: {label}: {names}; copy one of the shipped profiles")
-    name = content.pop("name")
-    if not isinstance(name, str):
-        raise ProfileError(f"{where}: name {name!r}; a name is text")
-    return Chip(name=name, **{key: _limit(where, key, entry) for key, entry in content.items()})
+        text = read_regular(path, MAX_FILE)
+    except OSError as error:
+        raise ProfileError(f"{where}: cannot be read ({error.strerror})") from None
+    return parse_chip(where, profile.parse(where, text, _FIELDS))
+
+
+def parse_chip(where: str, content: object) -> Chip:
+    """Return the chip that :func:`dataclasses.asdict` made ``content`` of.
+
+    Parameters
+    ----------
+    where : names the content in errors
+
+    Raises
+    ------
+    ProfileError
+        If a field is missing, unknown or not what it must be.
+    """
+    entries = profile.exactly(where, content, _FIELDS)
+    name = profile.line(f"{where}: name", entries.pop("name"))
+    limits = {key: _limit(f"{where}: {key}", key, entry) for key, entry in entries.items()}
+    return Chip(name=name, **limits)
 
 
 def check_chip(network: IntegerNetwork, chip: Chip) -> None:
@@ -265,14 +316,29 @@ def _signed_bits(low: int, high: int) -> int:
     return max((~n if n < 0 else n).bit_length() for n in (low, high)) + 1
 
 
-def _limit(where: str, key: str, entry: Any) -> Limit:
-    if not isinstance(entry, dict) or set(entry) != {"value", "source", "certain"}:
-        raise ProfileError(f"{where}: {key} needs exactly value, source and certain")
-    limit = Limit(**entry)
-    valid_value = limit.value is None or (isinstance(limit.value, int) and limit.value >= 0)
-    if not (valid_value and isinstance(limit.source, str) and isinstance(limit.certain, bool)):
+def _limit(where: str, key: str, entry: object) -> Limit:
+    limit = Limit(**profile.exactly(where, entry, ("value", "source", "certain")))
+    profile.line(f"{where}: source", limit.source)
+    if not isinstance(limit.certain, bool):
         raise ProfileError(
-            f"{where}: {key} has value {limit.value!r}, source {limit.source!r}, certain "
-            f"{limit.certain!r}; a whole number of at least 0 or null, a text, true or false"
+            f"{where}: certain must be true or false, not {profile.show(limit.certain)}"
         )
+    value = limit.value
+    if key in _SWITCHES:
+        fits, wanted = isinstance(value, bool), "true or false"
+    else:
+        low, high = _range(key)
+        fits = type(value) is int and low <= value <= high
+        fits, wanted = fits or value is None, f"a whole number, {low} to {high}, or null"
+    if not fits:
+        raise ProfileError(f"{where}: value must be {wanted}, not {profile.show(value)}")
     return limit
+
+
+def _range(key: str) -> tuple[int, int]:
+    """Return the smallest and the largest value of a limit."""
+    if key == "bias_exponent_bits":
+        return 0, 5  # shifts up to 2**31
+    if key.endswith(("_bits", "_exponent")):
+        return int(key in _WIDTHS), 32
+    return int(key in CORE_LIMITS), LARGEST_WHOLE

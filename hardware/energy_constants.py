@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
-import yaml
-
+from dsr_deploy.hardware import profile
 from dsr_deploy.hardware.errors import ProfileError
-from dsr_deploy.hardware.network import Kind
+from dsr_deploy.hardware.network import Kind, NeuronKind
 
 Certainty = Literal["primary", "secondary", "unchecked", "assumed"]
 """Read in the source itself, quoted from it elsewhere, from memory, or our own assumption."""
@@ -33,10 +31,11 @@ class Constant:
 
     def __post_init__(self) -> None:
         if isinstance(self.pj, bool) or not isinstance(self.pj, int | float) or not self.pj >= 0:
-            raise ProfileError(f"pj {self.pj!r}; an energy is a number of at least 0")
+            raise ProfileError(f"pj must be a number of at least 0, not {profile.show(self.pj)}")
         if self.certainty not in get_args(Certainty):
             raise ProfileError(
-                f"certainty {self.certainty!r}; {', '.join(get_args(Certainty))} are known"
+                f"certainty {profile.show(self.certainty)}: choose one of "
+                f"{', '.join(get_args(Certainty))}"
             )
 
 
@@ -64,7 +63,7 @@ class ConstantSet:
     notes: tuple[str, ...]
     synapse: dict[Kind, Constant]
     payload_synapse: Constant
-    neuron_update: dict[Literal["if", "lif"], Constant]
+    neuron_update: dict[NeuronKind, Constant]
     spike: Constant
     message: Constant | None
     memory_bit: Constant | None
@@ -80,7 +79,7 @@ def load_constants(name: str) -> ConstantSet:
         If there is no such set.
     """
     if name not in CONSTANT_SETS:
-        raise ProfileError(f"energy constants '{name}'; {', '.join(CONSTANT_SETS)} are known")
+        raise ProfileError(f"energy constants '{name}': choose one of {', '.join(CONSTANT_SETS)}")
     file = resources.files("dsr_deploy.hardware") / "energy" / f"{name}.yaml"
     return parse_constants(name, file.read_text(encoding="utf-8"))
 
@@ -94,33 +93,32 @@ def parse_constants(name: str, text: str) -> ConstantSet:
         If it is malformed, or a field is missing, unknown or of the wrong type.
     """
     where = f"energy constants '{name}'"
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ProfileError(f"{where}: malformed YAML ({' '.join(str(error).split())})") from error
-    wanted = [field.name for field in fields(ConstantSet) if field.name != "name"]
-    found = _exactly(where, found, wanted)
-    for key in ("title", "source", "static_power"):
-        if not isinstance(found[key], str):
-            raise ProfileError(f"{where}: {key} is {found[key]!r}, not text")
-    if not isinstance(found["notes"], list) or not all(isinstance(n, str) for n in found["notes"]):
-        raise ProfileError(f"{where}: notes are not a list of texts")
-    synapse = _exactly(f"{where}: synapse", found["synapse"], get_args(Kind))
-    update = _exactly(f"{where}: neuron_update", found["neuron_update"], ("if", "lif"))
+    entries = profile.parse(where, text, [f.name for f in fields(ConstantSet) if f.name != "name"])
+    title, source, static_power = (
+        profile.line(f"{where}: {key}", entries[key]) for key in ("title", "source", "static_power")
+    )
+    if not isinstance(entries["notes"], list):
+        raise ProfileError(
+            f"{where}: notes must be a list of lines, not {profile.show(entries['notes'])}"
+        )
+    synapse = profile.exactly(f"{where}: synapse", entries["synapse"], get_args(Kind))
+    update = profile.exactly(
+        f"{where}: neuron_update", entries["neuron_update"], get_args(NeuronKind)
+    )
 
     def optional(key: str) -> Constant | None:
-        return None if found[key] is None else _constant(f"{where}: {key}", found[key])
+        return None if entries[key] is None else _constant(f"{where}: {key}", entries[key])
 
     return ConstantSet(
         name=name,
-        title=found["title"],
-        source=found["source"],
-        static_power=found["static_power"],
-        notes=tuple(found["notes"]),
+        title=title,
+        source=source,
+        static_power=static_power,
+        notes=tuple(profile.line(f"{where}: a note", note) for note in entries["notes"]),
         synapse={k: _constant(f"{where}: synapse {k}", v) for k, v in synapse.items()},
-        payload_synapse=_constant(f"{where}: payload_synapse", found["payload_synapse"]),
+        payload_synapse=_constant(f"{where}: payload_synapse", entries["payload_synapse"]),
         neuron_update={k: _constant(f"{where}: neuron_update {k}", v) for k, v in update.items()},
-        spike=_constant(f"{where}: spike", found["spike"]),
+        spike=_constant(f"{where}: spike", entries["spike"]),
         message=optional("message"),
         memory_bit=optional("memory_bit"),
         ann_mac=optional("ann_mac"),
@@ -128,22 +126,8 @@ def parse_constants(name: str, text: str) -> ConstantSet:
 
 
 def _constant(where: str, value: object) -> Constant:
+    entry = profile.exactly(where, value, ("pj", "certainty"))
     try:
-        return Constant(**_exactly(where, value, ("pj", "certainty")))
+        return Constant(**entry)
     except ProfileError as error:
-        raise ProfileError(
-            str(error) if str(error).startswith(where) else f"{where}: {error}"
-        ) from error
-
-
-def _exactly(where: str, value: object, wanted: Any) -> dict[Any, Any]:
-    """Return ``value`` if it is a mapping with the fields ``wanted``, no more and no fewer."""
-    if not isinstance(value, Mapping):
-        raise ProfileError(f"{where}: {value!r} is not a mapping")
-    for key in wanted:
-        if key not in value:
-            raise ProfileError(f"{where}: field '{key}' is missing")
-    for key in value:
-        if key not in wanted:
-            raise ProfileError(f"{where}: unknown field {key!r}")
-    return dict(value)
+        raise ProfileError(f"{where}: {error}") from error

@@ -20,16 +20,9 @@ from typing import Final
 
 import numpy as np
 
-from dsr_deploy.hardware.chip import Chip, Limit, threshold_settings
+from dsr_deploy.hardware.chip import CORE_LIMITS, Chip, Limit, threshold_settings
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population, Shape
 
-_CORE_LIMITS: Final = (
-    "neurons_per_core",
-    "synaptic_memory_per_core",
-    "in_axons_per_core",
-    "out_axons_per_core",
-    "threshold_settings_per_core",
-)
 _ASSUMPTIONS: Final = ("cores", "shared_kernels", "kernel_index_bits")
 
 
@@ -154,7 +147,7 @@ def map_network(network: IntegerNetwork, chip: Chip) -> Mapping:
             )
         )
     uncertain = tuple(
-        name for name in (*_CORE_LIMITS, *_ASSUMPTIONS) if not _limit(chip, name).certain
+        name for name in (*CORE_LIMITS, *_ASSUMPTIONS) if not _limit(chip, name).certain
     )
     return Mapping(chip.name, tuple(reversed(found)), chip.cores.value, uncertain)
 
@@ -214,7 +207,7 @@ def _usage(
         neurons * fan_out,
         min(threshold_settings(population), cut.channels),
     )
-    limits = ((name, _limit(chip, name)) for name in _CORE_LIMITS)
+    limits = ((name, _limit(chip, name)) for name in CORE_LIMITS)
     return tuple(
         Usage(name, n, limit.value, limit.certain)
         for n, (name, limit) in zip(used, limits, strict=True)

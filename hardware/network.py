@@ -36,6 +36,7 @@ Int32 = NDArray[np.int32]
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]
 Kind = Literal["conv", "linear", "pool", "identity"]
+NeuronKind = Literal["if", "lif"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Population:
         return int(np.prod(self.shape))
 
     @property
-    def neuron(self) -> Literal["if", "lif"]:
+    def neuron(self) -> NeuronKind:
         return "lif" if self.decay else "if"
 
 

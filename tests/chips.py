@@ -45,9 +45,9 @@ def changed(chip, **values):
     )
 
 
-def profile(path, edit):
-    """Write an edited copy of Loihi 1's profile."""
-    content = yaml.safe_load((PROFILES / "loihi1.yaml").read_text())
+def profile(path, edit, name="loihi1"):
+    """Write an edited copy of a chip's profile."""
+    content = yaml.safe_load((PROFILES / f"{name}.yaml").read_text())
     edit(content)
     path.write_text(yaml.safe_dump(content))
     return path

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from dsr_deploy import __version__
+from dsr_deploy import __version__, files
 from dsr_deploy.console import environment, failures, printing
 from dsr_deploy.console.command import Stages
 from dsr_deploy.console.interrupt import interruptible
@@ -205,8 +205,10 @@ def quantize(directory: Path | None, as_json: bool, data_dir: Path | None, **cho
 @click.option("--target", type=click.Choice(["loihi", "onnx", "nir"]), default="loihi",
               show_default=True, help="The integer network's own file, or an exchange format.",
 )  # fmt: skip
-@click.option("--chip", type=click.Choice(["loihi1", "loihi2"]),
-              help="For which chip, of target loihi.  [default: loihi2]")  # fmt: skip
+@click.option("--chip", metavar="NAME",
+              help="For which chip, of target loihi: loihi1, loihi2, or a YAML file with "
+              "the limits of your own.  [default: loihi2]",
+)  # fmt: skip
 @click.option("--bits", type=int, help="Which quantized network.  [default: the last one made]")
 @common
 def export(
@@ -223,6 +225,8 @@ def export(
     from dsr_deploy.export import export as export_run
 
     run = run_directory.find(directory)
+    if chip:
+        chip = str(files.at_home(chip))
     made = export_run(run, target, bits, chip, progress=Terminal())
     _print(as_json, made, summaries.exported(run, made))
 

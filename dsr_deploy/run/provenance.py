@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from dsr_deploy.run import stage
 from dsr_deploy.run.directory import TARGETS, RunDirectory
 
 KEY: Final = "made_from"
+PROFILE: Final = "profile"
+"""Of an export's manifest: the profile of its chip."""
+PROFILE_FILE: Final = "profile_file"
+"""Where that profile was read, if it is a user's own."""
 SIMULATION: Final = "reports/simulate.json"
 
 
@@ -87,7 +92,9 @@ def _stages(run: RunDirectory) -> Iterator[tuple[str, dict[str, Any], Path, str]
         if type(bits) is int and bits in range(2, 9):
             source = run.quantized(bits) / "network.safetensors"
             command += f" --bits {bits}"
-        if isinstance(use, dict) and (chip := use.get("chip")) in known_chips():
+        if isinstance(file := record.get(PROFILE_FILE), str) and file.isprintable():
+            command += f" --chip {shlex.quote(file)}"
+        elif isinstance(use, dict) and (chip := use.get("chip")) in known_chips():
             command += f" --chip {chip}"
         yield f"export/{target}", record, source, command
     if (run.path / SIMULATION).exists():

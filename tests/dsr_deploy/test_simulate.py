@@ -204,14 +204,19 @@ def test_predictions_of_another_test_set_are_refused(run: RunDirectory) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "missing"), [({"bits": None}, "bits"), ({"chip": {"cores": 1}}, "chip")]
+    ("record", "reason"),
+    [
+        ({"bits": None}, "it names no bits"),
+        ({"profile": None}, "profile: must be a mapping, not None"),
+        ({"profile": {"name": "x"}}, "profile: field 'soft_reset' is missing"),
+    ],
 )
 def test_a_manifest_that_does_not_say_enough_is_refused(
-    run: RunDirectory, record: dict[str, object], missing: str
+    run: RunDirectory, record: dict[str, object], reason: str
 ) -> None:
     sample_run.put(run, "export/loihi", {}, **record)
     with _refused(
-        f"{run.export('loihi') / 'manifest.json'}: it names no {missing}; run "
+        f"{run.export('loihi') / 'manifest.json'}: {reason}; run "
         f"`dsr-deploy export --target loihi --run {run.path}` again"
     ):
         simulate(run)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from chips import PROFILES, changed, profile, small_network
 
 from dsr_deploy.hardware.chip import (
+    _SWITCHES,
     Chip,
     Limit,
+    _range,
     check_chip,
     known_chips,
     load_chip,
     obstacles,
+    parse_chip,
     read_chip,
     threshold_settings,
 )
@@ -40,17 +45,42 @@ def test_every_number_has_a_source(name):
     assert all(getattr(chip, f.name).source for f in fields(Chip) if f.name != "name")
 
 
-def test_unknown_chip_lists_those_known():
+@pytest.mark.parametrize("name", ["truenorth", "../chips/loihi1", "loihi", ""])
+def test_an_unknown_chip_lists_those_that_come_along(name):
     assert known_chips() == ["loihi1", "loihi2"]
-    message = "chip 'truenorth': unknown; choose one of loihi1, loihi2"
+    message = f"chip '{name}': choose one of loihi1, loihi2, or name a file that ends in .yaml"
     with pytest.raises(ProfileError, match=f"^{re.escape(message)}$"):
-        load_chip("truenorth")
-
-
-@pytest.mark.parametrize("name", ["../chips/loihi1", "loihi1.yaml", ""])
-def test_a_chip_name_is_no_path(name):
-    with pytest.raises(ProfileError, match=r"unknown; choose one of loihi1, loihi2$"):
         load_chip(name)
+
+
+@pytest.mark.parametrize("ending", ["yaml", "yml"])
+def test_the_path_of_a_file_loads_a_chip_of_ones_own(tmp_path, ending):
+    path = profile(tmp_path / f"mine.{ending}", lambda c: c.update(name="mine"))
+    assert load_chip(str(path)) == replace(load_chip("loihi1"), name="mine")
+
+
+def test_a_chip_of_ones_own_has_a_name_of_its_own(tmp_path):
+    path = profile(tmp_path / "mine.yaml", lambda _: None)
+    message = (
+        f"chip profile '{path}': the name 'loihi1' belongs to a profile that comes along; "
+        "choose another"
+    )
+    with pytest.raises(ProfileError, match=f"^{re.escape(message)}$"):
+        load_chip(str(path))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "mine.yaml"
+    message = f"chip profile '{path}': cannot be read (No such file or directory)"
+    with pytest.raises(ProfileError, match=f"^{re.escape(message)}$"):
+        load_chip(str(path))
+
+
+def test_a_chip_is_the_same_after_a_way_through_json():
+    chip = load_chip("loihi1")
+    assert parse_chip("here", json.loads(json.dumps(asdict(chip)))) == chip
+    with pytest.raises(ProfileError, match=r"^here: must be a mapping, not None$"):
+        parse_chip("here", None)
 
 
 def test_loihi2_takes_a_network_with_graded_input():
@@ -163,47 +193,69 @@ def test_channels_with_the_same_two_thresholds_share_a_setting():
     assert threshold_settings(other) == 2
 
 
-def test_a_profile_of_ones_own_can_be_read(tmp_path):
-    path = profile(tmp_path / "mine.yaml", lambda c: c.update(name="mine"))
-    assert read_chip(path) == replace(load_chip("loihi1"), name="mine")
-
-
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda c: c.pop("cores"), "lacks: cores; copy one of the shipped profiles"),
-        (lambda c: c.update(core=1), "unknown: core; copy one of the shipped profiles"),
-        (lambda c: c.update(name=5), "name 5; a name is text"),
-        (lambda c: c.update(cores=128), "cores needs exactly value, source and certain"),
+        (lambda c: c.pop("cores"), "field 'cores' is missing"),
+        (lambda c: c.update(core=1), "unknown field 'core'"),
+        (
+            lambda c: c.update(name=5),
+            "name must be a printable line of at most 1000 characters, not 5",
+        ),
+        (lambda c: c.update(cores=128), "cores: must be a mapping, not 128"),
+        (lambda c: c.update(cores={}), "cores: field 'value' is missing"),
         (
             lambda c: c["cores"].update(value=-1),
-            "cores has value -1, source 'Davies et al. 2018', certain True; "
-            "a whole number of at least 0 or null, a text, true or false",
+            "cores: value must be a whole number, 0 to 9007199254740991, or null, not -1",
+        ),
+        (
+            lambda c: c["cores"].update(value=10**400),
+            "cores: value must be a whole number, 0 to 9007199254740991, or null, not "
+            "a number of more than 64 bits",
+        ),
+        (
+            lambda c: c["cores"].update(certain="yes"),
+            "cores: certain must be true or false, not 'yes'",
         ),
     ],
 )
 def test_an_incomplete_profile_is_refused(tmp_path, edit, message):
     path = profile(tmp_path / "mine.yaml", edit)
-    with pytest.raises(ProfileError, match=f"^chip profile 'mine.yaml': {re.escape(message)}$"):
+    with pytest.raises(ProfileError, match=f"^chip profile '{path}': {re.escape(message)}$"):
         read_chip(path)
 
 
-def test_a_truncated_profile_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda whole: whole[: whole.index(b"}") - 5], "malformed YAML (while "),
+        (lambda whole: b"\xff\xfe\x00" + whole, "malformed YAML ('utf-8' codec"),
+        (lambda whole: whole + b"\nname: twice\n", "malformed YAML (field 'name' occurs twice)"),
+        (lambda _: b"[" * 100_000, "malformed YAML ("),
+        (lambda _: b"!!timestamp x", "malformed YAML ("),
+        (lambda _: b"? [1]\n: 2", "malformed YAML ("),
+        (lambda _: b"", "must be a mapping, not None"),
+        (lambda whole: whole + b"#" * (1 << 20), "cannot be read ("),
+    ],
+)
+def test_a_file_that_is_no_profile_is_refused_in_one_line(tmp_path, content, reason):
     path = tmp_path / "mine.yaml"
-    content = (PROFILES / "loihi1.yaml").read_bytes()
-    path.write_bytes(content[: content.index(b"}") - 5])
-    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': not YAML \(.*\); repair"):
+    path.write_bytes(content((PROFILES / "loihi1.yaml").read_bytes()))
+    with pytest.raises(ProfileError) as refused:
         read_chip(path)
-    path.write_bytes(b"")
-    with pytest.raises(
-        ProfileError,
-        match=r"^chip profile 'mine.yaml': no mapping of limits; copy one of the shipped profiles$",
-    ):
-        read_chip(path)
+    message = str(refused.value)
+    assert message.startswith(f"chip profile '{path}': {reason}")
+    assert message.isprintable()
+    assert len(message) < 400 + len(str(path))
 
 
-def test_a_corrupted_profile_is_refused(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_bytes(b"\xff\xfe\x00" + (PROFILES / "loihi1.yaml").read_bytes())
-    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': not YAML \(.*\); repair"):
-        read_chip(path)
+def test_the_page_describes_every_limit():
+    page = (Path(__file__).parents[2] / "docs" / "chips.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", page, re.M)
+    assert [name for name, _ in rows] == [f.name for f in fields(Chip) if f.name != "name"]
+    for name, values in rows:
+        if name in _SWITCHES:
+            assert values == "`true`, `false`"
+            continue
+        low, high = _range(name)
+        assert values == (f"from {low}" if high > 32 else f"{low} to {high}")

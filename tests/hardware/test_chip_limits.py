@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 
 import pytest
@@ -157,8 +158,13 @@ def test_every_number_in_doubt_is_named_with_its_source():
         ({"value": None}, True),
         ({"value": -1}, False),
         ({"value": 1.5}, False),
+        ({"value": True}, False),
+        ({"value": 1 << 53}, False),
+        ({"value": (1 << 53) - 1}, True),
         ({"value": "8"}, False),
         ({"source": 5}, False),
+        ({"source": "two\nlines"}, False),
+        ({"source": "x" * 1001}, False),
         ({"certain": "yes"}, False),
         ({"certain": 1}, False),
         ({"more": 1}, False),
@@ -169,16 +175,16 @@ def test_an_entry_is_a_whole_number_a_source_and_a_certainty(tmp_path, entry, fi
     if fits:
         assert read_chip(path).cores.value == entry["value"]
         return
-    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': cores "):
+    with pytest.raises(ProfileError, match=rf"^chip profile '{path}': cores: "):
         read_chip(path)
 
 
 def test_what_is_missing_is_named_before_what_is_unknown(tmp_path):
     path = profile(tmp_path / "mine.yaml", lambda c: c.update(b=c.pop("cores"), a=1))
-    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': lacks: cores; copy"):
+    with pytest.raises(ProfileError, match=rf"^chip profile '{path}': field 'cores' is missing$"):
         read_chip(path)
     path = profile(tmp_path / "mine.yaml", lambda c: c.update(b=1, a=1))
-    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': unknown: a, b; copy"):
+    with pytest.raises(ProfileError, match=rf"^chip profile '{path}': unknown field 'a'$"):
         read_chip(path)
 
 
@@ -186,7 +192,7 @@ def test_what_is_missing_is_named_before_what_is_unknown(tmp_path):
 def test_a_profile_is_a_mapping(tmp_path, content):
     path = tmp_path / "mine.yaml"
     path.write_text(content)
-    with pytest.raises(ProfileError, match=r"^chip profile 'mine.yaml': no mapping of limits; "):
+    with pytest.raises(ProfileError, match=rf"^chip profile '{path}': must be a mapping, not "):
         read_chip(path)
 
 
@@ -196,3 +202,37 @@ def test_a_profile_is_a_mapping(tmp_path, content):
 )
 def test_a_register_is_as_wide_as_its_wider_end(low, high, bits):
     assert _signed_bits(low, high) == bits
+
+
+@pytest.mark.parametrize(
+    ("field", "low", "high"),
+    [
+        ("payload_bits", 1, 32),
+        ("v_bits", 1, 32),
+        ("kernel_index_bits", 0, 32),
+        ("max_exponent", 0, 32),
+        ("bias_exponent_bits", 0, 5),
+        ("neurons_per_core", 1, (1 << 53) - 1),
+        ("max_delay", 0, (1 << 53) - 1),
+    ],
+)
+def test_a_value_is_one_that_can_be_computed_with(tmp_path, field, low, high):
+    for value in (low, high):
+        path = profile(tmp_path / "mine.yaml", lambda c, v=value: c[field].update(value=v))
+        assert getattr(read_chip(path), field).value == value
+    for value in (low - 1, high + 1):
+        path = profile(tmp_path / "mine.yaml", lambda c, v=value: c[field].update(value=v))
+        message = (
+            f"chip profile '{path}': {field}: value must be a whole number, {low} to {high}, or "
+            f"null, not {value}"
+        )
+        with pytest.raises(ProfileError, match=f"^{re.escape(message)}$"):
+            read_chip(path)
+
+
+@pytest.mark.parametrize("value", [1, None, "yes"])
+def test_a_switch_is_true_or_false(tmp_path, value):
+    path = profile(tmp_path / "mine.yaml", lambda c: c["soft_reset"].update(value=value))
+    message = f"soft_reset: value must be true or false, not {value!r}"
+    with pytest.raises(ProfileError, match=f": {re.escape(message)}$"):
+        read_chip(path)

@@ -238,30 +238,36 @@ def test_loihi_2_is_not_estimated():
     with pytest.raises(ProfileError) as refused:
         load_constants("loihi2")
     assert str(refused.value) == (
-        "energy constants 'loihi2'; loihi1-davies2018, loihi1-sanafe, 45nm-horowitz2014 are known"
+        "energy constants 'loihi2': choose one of loihi1-davies2018, loihi1-sanafe, "
+        "45nm-horowitz2014"
     )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("spike: {pj: 69.3", "spike: {pj: -1", "spike: pj -1; an energy is a number of at least 0"),
+        ("spike: {pj: 69.3", "spike: {pj: -1", "spike: pj must be a number of at least 0, not -1"),
         (
             "spike: {pj: 69.3",
             "spike: {pj: .nan",
-            "spike: pj nan; an energy is a number of at least 0",
+            "spike: pj must be a number of at least 0, not nan",
         ),
-        ("pj: 35.5", "pj: much", "synapse linear: pj 'much'; an energy is a number of at least 0"),
+        ("pj: 35.5", "pj: much", "synapse linear: pj must be a number of at least 0, not 'much'"),
         (
             "certainty: assumed",
             "certainty: sure",
-            "payload_synapse: certainty 'sure'; primary, secondary, unchecked, assumed are known",
+            "payload_synapse: certainty 'sure': choose one of primary, secondary, unchecked, "
+            "assumed",
         ),
         ("spike: {pj", "spike: {pJ", "spike: field 'pj' is missing"),
         ("ann_mac: null", "", "field 'ann_mac' is missing"),
         ("ann_mac: null", "ann_mac: null\nx: 1", "unknown field 'x'"),
         ("synapse:\n  conv", "synapse:\n  lstm", "synapse: field 'conv' is missing"),
-        ("static_power: excluded", "static_power: 3", "static_power is 3, not text"),
+        (
+            "static_power: excluded",
+            "static_power: 3",
+            "static_power must be a printable line of at most 1000 characters, not 3",
+        ),
     ],
 )
 def test_a_wrong_set_is_refused(old, new, message):
@@ -283,10 +289,12 @@ def test_malformed_yaml_is_refused_in_one_line(text):
 def test_notes_are_texts():
     file = resources.files("dsr_deploy.hardware") / "energy" / "loihi1-sanafe.yaml"
     text = file.read_text(encoding="utf-8").replace("notes:", "notes:\n  - 3", 1)
-    with pytest.raises(ProfileError, match=r"^energy constants 'mine': notes are not a list of"):
+    with pytest.raises(
+        ProfileError, match=r"^energy constants 'mine': a note must be a printable line of "
+    ):
         parse_constants("mine", text)
 
 
 def test_a_constant_is_not_a_truth_value():
-    with pytest.raises(ProfileError, match=r"^pj True; an energy is a number of at least 0$"):
+    with pytest.raises(ProfileError, match=r"^pj must be a number of at least 0, not True$"):
         Constant(True, "primary")

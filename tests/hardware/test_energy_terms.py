@@ -35,5 +35,5 @@ def test_rows_add_up_term_by_term() -> None:
 @pytest.mark.parametrize("pj", [0, 0.0, 23.6])
 def test_an_energy_is_at_least_0(pj: float) -> None:
     assert Constant(pj, "primary").pj == pj
-    with pytest.raises(ProfileError, match=r"^pj -0.1; an energy is a number of at least 0$"):
+    with pytest.raises(ProfileError, match=r"^pj must be a number of at least 0, not -0.1$"):
         Constant(-0.1, "primary")

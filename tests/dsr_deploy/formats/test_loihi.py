@@ -6,22 +6,28 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import pytest
 import sample_run
+from chips import profile
 
 from dsr_deploy.console import cli
 from dsr_deploy.errors import UserError
 from dsr_deploy.export import export
 from dsr_deploy.hardware import network_file
-from dsr_deploy.hardware.chip import known_chips
+from dsr_deploy.hardware.chip import known_chips, load_chip
 from dsr_deploy.hardware.lava import plan_file
 from dsr_deploy.hardware.lava.plan import make_plan
 from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, Population
 from dsr_deploy.hardware.schedule import schedule
+from dsr_deploy.run import provenance
 from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.simulate import simulate
 
 
 @pytest.fixture
@@ -138,7 +144,68 @@ def test_an_exchange_format_has_no_chip(run: RunDirectory) -> None:
     assert export(run, "nir").chip is None
 
 
-def test_the_command_line_knows_every_chip() -> None:
-    command = cli.cli.commands["export"]
-    option = next(p for p in command.params if p.name == "chip")
-    assert list(getattr(option.type, "choices", ())) == known_chips()
+def own_chip(folder: Path, **limits: int) -> Path:
+    """Write the profile of a chip like loihi2, named mine, with other limits."""
+
+    def edit(content: dict[str, Any]) -> None:
+        content["name"] = "mine"
+        for name, value in limits.items():
+            content[name]["value"] = value
+
+    return profile(folder / "mine.yaml", edit, "loihi2")
+
+
+def test_a_chip_of_ones_own_is_kept_in_the_export(
+    run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own_chip(tmp_path, neurons_per_core=1)
+    assert cli.run(["export", "--run", str(run.path), "--chip", str(path)]) == 0
+    cores = sum(population.size for population in sample_run.network().populations)
+    assert f"On mine it takes {cores}" in capsys.readouterr().out
+    manifest = json.loads((run.export("loihi") / "manifest.json").read_text())
+    assert manifest["profile"] == asdict(load_chip(str(path)))
+    path.unlink()
+    report = simulate(run, 5)
+    assert (report.chip.chip, report.chip.cores) == ("mine", cores)
+    run.best_checkpoint.parent.mkdir(exist_ok=True)
+    sample_run.put(run, "export/loihi", {}, made_from="another")
+    command = f"dsr-deploy export --target loihi --bits 4 --chip {path} --run {run.path}"
+    assert provenance.stale(run)["export/loihi"].command == command
+
+
+def test_a_limit_of_ones_own_chip_is_refused_by_its_name(
+    run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own_chip(tmp_path, weight_bits=2)
+    assert cli.run(["export", "--run", str(run.path), "--chip", str(path)]) == 1
+    assert re.fullmatch(
+        r"error: connection '.*': weights of \d bits, mine allows 2; quantize to fewer bits"
+        r"( \[not certain: .*\])?\n",
+        capsys.readouterr().err,
+    )
+
+
+def test_a_chip_in_the_home_is_found(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own_chip(tmp_path)
+    assert cli.run(["export", "--run", str(run.path), "--chip", "~/mine.yaml"]) == 0
+    manifest = json.loads((run.export("loihi") / "manifest.json").read_text())
+    assert manifest["profile_file"] == str(tmp_path / "mine.yaml")
+
+
+def test_an_unknown_chip_ends_in_one_line(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["export", "--run", str(run.path), "--chip", "loihi3"]) == 1
+    assert capsys.readouterr().err == (
+        "error: chip 'loihi3': choose one of loihi1, loihi2, or name a file that ends in .yaml\n"
+    )
+
+
+def test_the_help_names_every_chip() -> None:
+    option = next(p for p in cli.cli.commands["export"].params if p.name == "chip")
+    assert isinstance(option, click.Option)
+    assert option.help is not None
+    assert all(name in option.help for name in known_chips())
