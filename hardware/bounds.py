@@ -133,7 +133,17 @@ def membrane_range(
     return MembraneRange(*u_extremes, *v_extremes)
 
 
-def connection_range(connection: Connection, source: Input | None) -> tuple[Int64, Int64]:
+def payload_range(connection: Connection, input: Input) -> tuple[int, int]:
+    """Return the smallest and largest payload that the connection's source sends.
+
+    Parameters
+    ----------
+    input : of the network; a population sends 0 or 1
+    """
+    return (input.low, input.high) if connection.source == INPUT else (0, 1)
+
+
+def connection_range(connection: Connection, payloads: tuple[int, int]) -> tuple[Int64, Int64]:
     """Bound what ``connection`` adds to a target neuron at one timestep, exponent included.
 
     Positive and negative weights are summed apart. A neuron at the border sees fewer of them,
@@ -141,14 +151,14 @@ def connection_range(connection: Connection, source: Input | None) -> tuple[Int6
 
     Parameters
     ----------
-    source : the network's input if the connection starts there, None for a population
+    payloads : the smallest and largest, as of :func:`payload_range`
 
     Returns
     -------
     Smallest and largest sum, int64 (C_out,).
     """
     positive, negative = _weight_sums(connection)
-    least, most = (source.low, source.high) if source is not None else (0, 1)
+    least, most = payloads
     if connection.padding != (0, 0):
         least, most = min(least, 0), max(most, 0)  # the padding sends zeros
     low = positive * least + negative * most
@@ -156,23 +166,21 @@ def connection_range(connection: Connection, source: Input | None) -> tuple[Int6
     return low << connection.exponent, high << connection.exponent
 
 
-def partial_sum_bound(connection: Connection, source: Input | None) -> Int64:
+def partial_sum_bound(connection: Connection, payloads: tuple[int, int]) -> Int64:
     """Bound the magnitude of every partial sum of a connection, before its exponent.
 
-    This is Σ |weight| · max |payload|, int64 (C_out,), for a ``source`` as in
+    This is Σ |weight| · max |payload|, int64 (C_out,), for ``payloads`` as in
     :func:`connection_range`. Below 2**24 a float32 convolution is exact in any order of summation.
     """
     positive, negative = _weight_sums(connection)
-    largest = max(abs(source.low), abs(source.high)) if source is not None else 1
-    return (positive - negative) * largest
+    return (positive - negative) * max(map(abs, payloads))
 
 
 def current_range(network: IntegerNetwork, population: Population) -> tuple[Int64, Int64]:
     """Bound the current into a neuron at one timestep, with its bias: low and high, int64 (C,)."""
     low = high = population.bias.astype(np.int64)
     for connection in network.incoming(population):
-        source = network.input if connection.source == INPUT else None
-        least, most = connection_range(connection, source)
+        least, most = connection_range(connection, payload_range(connection, network.input))
         low, high = low + least, high + most
     return low, high
 
@@ -208,8 +216,7 @@ def check(network: IntegerNetwork) -> dict[str, Bounds]:
         2**24; names the place and the channel that goes furthest.
     """
     for connection in network.connections:
-        source = network.input if connection.source == INPUT else None
-        sums = partial_sum_bound(connection, source)
+        sums = partial_sum_bound(connection, payload_range(connection, network.input))
         channel = int(np.argmax(sums))
         if sums[channel] >= FLOAT32_EXACT:
             raise RegisterError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.hardware.network import Input
+from dsr_deploy.hardware.errors import PayloadError
+from dsr_deploy.hardware.network import Input, IntegerNetwork
 
 PIXELS = 256
 """A pixel is a byte, so a table of this many payloads per channel says everything."""
@@ -35,3 +36,14 @@ def payload_table(input: Input) -> NDArray[np.int8]:
     payload = np.rint((pixels * input.pixel_scale - mean) / unit)
     table: NDArray[np.int8] = np.clip(payload, input.low, input.high).astype(np.int8)
     return table
+
+
+def check_payloads(network: IntegerNetwork, payloads: NDArray[np.int8]) -> None:
+    """Raise PayloadError unless ``payloads`` is what the network's input takes."""
+    frames = (network.timesteps,) if network.input.framed else ()
+    wanted = (*frames, *network.input.shape)
+    if payloads.dtype != np.int8 or payloads.shape[1:] != wanted:
+        raise PayloadError(
+            f"input: payloads are {payloads.dtype} of shape {payloads.shape}, "
+            f"not int8 of shape (N, {', '.join(map(str, wanted))})"
+        )

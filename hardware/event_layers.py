@@ -7,7 +7,7 @@ the narrowest accumulator that provably holds its sums.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ from dsr_deploy.hardware.network import (
 Int8 = NDArray[np.int8]
 Int64 = NDArray[np.int64]
 
-_LARGEST_PAYLOAD = -np.iinfo(np.int8).min
+_PAYLOADS: Final = (-128, 127)
+_SPIKES: Final = (0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +96,8 @@ def _largest_sum(connection: Connection) -> Int64:
     """Bound the magnitude of every partial sum per target channel, exponent included."""
     if connection.source == INPUT:
         # Payloads are checked to be int8, not to keep to the input's own range.
-        return partial_sum_bound(connection, None) * _LARGEST_PAYLOAD << connection.exponent
-    low, high = connection_range(connection, None)
+        return partial_sum_bound(connection, _PAYLOADS) << connection.exponent
+    low, high = connection_range(connection, _SPIKES)
     return np.maximum(-low, high)
 
 

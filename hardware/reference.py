@@ -8,17 +8,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.hardware.errors import PayloadError, RegisterError
+from dsr_deploy.hardware.encoding import check_payloads
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
-    V_MAX,
-    V_MIN,
     Connection,
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.run import Run
+from dsr_deploy.hardware.register import check_register
+from dsr_deploy.hardware.run import Run, read_scores
 
 Int64 = NDArray[np.int64]
 
@@ -58,9 +57,7 @@ def run(network: IntegerNetwork, payloads: NDArray[np.int8], *, record: bool = F
             v[population.name], spikes[population.name][:, t] = step(
                 population, v[population.name], current
             )
-    readout = np.array(network.readout, np.int64)
-    fired = spikes[network.output.name][:, :, :, 0, 0].astype(np.int64)
-    scores = np.einsum("t,ntc->nc", readout, fired)
+    scores = read_scores(network.readout, spikes[network.output.name])
     return Run(scores, spikes if record else None)
 
 
@@ -88,11 +85,8 @@ def step(population: Population, v: Int64, current: Int64) -> tuple[Int64, NDArr
     """
     decayed = np.sign(v) * (np.abs(v) * (DECAY_ONE - population.decay) // DECAY_ONE)
     u = decayed + current
-    if u.size and not V_MIN <= u.min() <= u.max() <= V_MAX:
-        raise RegisterError(
-            f"population '{population.name}': membrane potential {u.min()} to {u.max()} "
-            f"leaves the 24-bit register ({V_MIN} to {V_MAX})"
-        )
+    if u.size:
+        check_register(population.name, u.min(), u.max())
     fired = u >= population.v_fire[:, None, None]
     return u - population.v_threshold.astype(np.int64)[:, None, None] * fired, fired
 
@@ -119,17 +113,6 @@ def transmit(connection: Connection, sent: Int64) -> Int64:
             else:
                 total += weight[:, None, None] * window
     return total
-
-
-def check_payloads(network: IntegerNetwork, payloads: NDArray[np.int8]) -> None:
-    """Raise PayloadError unless ``payloads`` is what the network's input takes."""
-    frames = (network.timesteps,) if network.input.framed else ()
-    wanted = (*frames, *network.input.shape)
-    if payloads.dtype != np.int8 or payloads.shape[1:] != wanted:
-        raise PayloadError(
-            f"input: payloads are {payloads.dtype} of shape {payloads.shape}, "
-            f"not int8 of shape (N, {', '.join(map(str, wanted))})"
-        )
 
 
 def _mix_channels(weight: Int64, window: Int64, groups: int) -> Int64:

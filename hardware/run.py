@@ -1,7 +1,8 @@
-"""What every engine returns."""
+"""What every engine returns, and how it reads the scores."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,3 +27,21 @@ class Run:
         """Class of the largest score per sample, the lowest index among equals; (N,)."""
         best: NDArray[np.int64] = np.argmax(self.scores, axis=1)
         return best
+
+
+def read_scores(readout: Sequence[int], spikes: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the scores of the classes: the sum over time of ``readout[t] * spike[t]``.
+
+    Parameters
+    ----------
+    readout : T weights
+    spikes : bool (N, T, classes, 1, 1), of the output population
+
+    Returns
+    -------
+    int64 (N, classes)
+    """
+    weights = np.array(readout, np.int64)
+    fired = spikes[:, :, :, 0, 0].astype(np.int64)
+    scores: NDArray[np.int64] = np.einsum("t,ntc->nc", weights, fired)
+    return scores

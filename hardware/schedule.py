@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.encoding import check_payloads
 from dsr_deploy.hardware.network import INPUT, IntegerNetwork
-from dsr_deploy.hardware.run import Run
+from dsr_deploy.hardware.run import Run, read_scores
 
 Int64 = NDArray[np.int64]
 DelayLine: TypeAlias = "deque[Int64]"
@@ -74,7 +75,7 @@ def run_scheduled(
     RegisterError
         If a membrane potential leaves 24 bits.
     """
-    reference.check_payloads(network, payloads)
+    check_payloads(network, payloads)
     samples, timesteps = payloads.shape[0], network.timesteps
     v = {p.name: np.zeros((samples, *p.shape), np.int64) for p in network.populations}
     lines = [_silent_line(samples, network.shapes[c.source], c.delay) for c in network.connections]
@@ -102,9 +103,7 @@ def run_scheduled(
             sent[name] += spikes[name][:, t]
         for connection, line in zip(network.connections, lines, strict=True):
             line.append(sent[connection.source])
-    readout = np.array(network.readout, np.int64)
-    fired = spikes[network.output.name][:, :, :, 0, 0].astype(np.int64)
-    scores = np.einsum("t,ntc->nc", readout, fired)
+    scores = read_scores(network.readout, spikes[network.output.name])
     return Run(scores, spikes if record else None)
 
 

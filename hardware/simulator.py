@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware import kernels
-from dsr_deploy.hardware.errors import RegisterError
+from dsr_deploy.hardware.encoding import check_payloads
 from dsr_deploy.hardware.event_layers import Layer, Link, prepare
-from dsr_deploy.hardware.network import DECAY_ONE, INPUT, V_MAX, V_MIN, IntegerNetwork
-from dsr_deploy.hardware.reference import check_payloads
-from dsr_deploy.hardware.run import Run
+from dsr_deploy.hardware.network import DECAY_ONE, INPUT, IntegerNetwork
+from dsr_deploy.hardware.register import check_register
+from dsr_deploy.hardware.run import Run, read_scores
 from dsr_deploy.hardware.simulation import ConnectionCounts, PopulationCounts, Simulation
 
 Int8 = NDArray[np.int8]
@@ -139,7 +139,7 @@ class _Worker:
         self.events = [0] * len(network.connections)
         self.synops = [0] * len(network.connections)
         self.input_events = 0
-        scores = np.zeros((len(samples), network.output.shape[0]), np.int64)
+        output = np.zeros((len(samples), network.timesteps, *network.output.shape), np.bool_)
         for slot, sample in enumerate(samples):
             frame = self._begin(payloads[sample])
             for t in range(network.timesteps):
@@ -154,8 +154,8 @@ class _Worker:
                         _, height, width = layer.population.shape
                         fired = state.fired.reshape(height, width, -1)
                         spikes[name][sample, t] = fired.transpose(2, 0, 1)
-                scores[slot] += network.readout[t] * self.states[network.output.name].fired[0]
-        return self._result(scores)
+                output[slot, t, :, 0, 0] = self.states[network.output.name].fired[0]
+        return self._result(read_scores(network.readout, output))
 
     def _begin(self, payload: Int8) -> Events:
         """Clear the membrane potentials and compute the current of an image that never changes."""
@@ -194,11 +194,7 @@ class _Worker:
             DECAY_ONE - population.decay,
             state.fired,
         )
-        if not V_MIN <= low <= high <= V_MAX:
-            raise RegisterError(
-                f"population '{population.name}': membrane potential {low} to {high} at {when} "
-                f"leaves the 24-bit register ({V_MIN} to {V_MAX})"
-            )
+        check_register(population.name, int(low), int(high), when)
         state.u_min = min(state.u_min, int(low))
         state.u_max = max(state.u_max, int(high))
         kernels.collect(state.fired, state.events.starts, state.events.channels, state.counts)

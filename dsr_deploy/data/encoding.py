@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dsr_deploy.data.dataset import DataError
+from dsr_deploy.hardware.encoding import PIXELS, payload_table
 from dsr_deploy.hardware.network import Input, Shape
 
 FARTHEST: Final = 64
@@ -26,23 +25,6 @@ beyond (Chebyshev).
 
 COARSENING: Final = 4
 """How many times as coarse one channel may make another's payloads: 2 of 8 bits."""
-
-
-def payload_table(input: Input) -> NDArray[np.int8]:
-    """Return the payload of every pixel value, int8 (C, 256).
-
-    ::
-
-        table[c, p] = clip(rint((p * pixel_scale - mean[c]) / (std[c] * step)), low, high)
-
-    in float64, so that it is the same on every machine; ``rint`` rounds half to even.
-    """
-    pixels = np.arange(256, dtype=np.float64)
-    mean = np.array(input.mean, dtype=np.float64)[:, None]
-    unit = np.array(input.std, dtype=np.float64)[:, None] * input.step
-    payload = np.rint((pixels * input.pixel_scale - mean) / unit)
-    table: NDArray[np.int8] = np.clip(payload, input.low, input.high).astype(np.int8)
-    return table
 
 
 def encode(input: Input, pixels: Tensor) -> Tensor:
@@ -70,7 +52,7 @@ def encode(input: Input, pixels: Tensor) -> Tensor:
             f"torch.uint8 of shape {form} with (C, H, W) = {input.shape}"
         )
     table = torch.from_numpy(payload_table(input)).to(pixels.device)
-    row = 256 * torch.arange(len(table), dtype=torch.int32, device=pixels.device)
+    row = PIXELS * torch.arange(len(table), dtype=torch.int32, device=pixels.device)
     return table.flatten()[pixels.to(torch.int32) + row[:, None, None]]
 
 

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 import dsr_deploy
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.encoding import check_payloads
 from dsr_deploy.hardware.lava import cost, plan_file
 from dsr_deploy.hardware.lava.plan import make_plan
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.reference import check_payloads
-from dsr_deploy.hardware.run import Run
+from dsr_deploy.hardware.run import Run, read_scores
 from dsr_deploy.hardware.schedule import schedule
 
 PYTHON_VARIABLE = "DSR_DEPLOY_LAVA_PYTHON"
@@ -192,8 +192,7 @@ def run_files(
         np.savez(sent, payloads=payloads)
         _run_runner(python, [folder / NETWORK_FILE, folder / PLAN_FILE, sent, received], time_limit)
         spikes = _read_spikes(received, network)
-    fired = spikes[network.output.name][:, :, :, 0, 0].astype(np.int64)
-    return Run(np.einsum("t,ntc->nc", np.array(network.readout, np.int64), fired), spikes)
+    return Run(read_scores(network.readout, spikes[network.output.name]), spikes)
 
 
 def _read_spikes(path: Path, network: IntegerNetwork) -> dict[str, NDArray[np.bool_]]:

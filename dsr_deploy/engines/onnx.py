@@ -26,13 +26,12 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from dsr_deploy.formats.onnx import to_onnx
 from dsr_deploy.formats.onnx_about import IDENTITY, WIDTHS, least_runtime
 from dsr_deploy.hardware import bounds
-from dsr_deploy.hardware.encoding import PIXELS, payload_table
+from dsr_deploy.hardware.encoding import PIXELS, check_payloads, payload_table
 from dsr_deploy.hardware.errors import NetworkError
 from dsr_deploy.hardware.json_text import printable
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_content import difference, identity, widths_text
 from dsr_deploy.hardware.network_file import MAX_FILE
-from dsr_deploy.hardware.reference import check_payloads
 from dsr_deploy.hardware.regular_file import read_regular
 from dsr_deploy.hardware.run import Run
 

@@ -20,12 +20,10 @@ from torch import Tensor
 
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds
-from dsr_deploy.hardware.errors import RegisterError
+from dsr_deploy.hardware.encoding import check_payloads
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
-    V_MAX,
-    V_MIN,
     Connection,
     IntegerNetwork,
     Kind,
@@ -33,8 +31,8 @@ from dsr_deploy.hardware.network import (
     Population,
     Shape,
 )
-from dsr_deploy.hardware.reference import check_payloads
-from dsr_deploy.hardware.run import Run
+from dsr_deploy.hardware.register import check_register
+from dsr_deploy.hardware.run import Run, read_scores
 from dsr_deploy.models import dynamics, int8_convolution
 from dsr_deploy.models.currents import chunks
 from dsr_deploy.models.int8_convolution import Int8Convolution
@@ -200,11 +198,7 @@ def advance(
         (DECAY_ONE - population.decay) / DECAY_ONE,
         weights,
     )
-    if least < V_MIN or most > V_MAX:
-        raise RegisterError(
-            f"population '{population.name}': membrane potential {least} to {most} "
-            f"leaves the 24-bit register ({V_MIN} to {V_MAX})"
-        )
+    check_register(population.name, least, most)
     return packed, rate
 
 
@@ -262,10 +256,8 @@ class TorchEngine:
             for connection in population.connections:
                 if self._last_use[connection.source] == population.name:
                     trains.pop(connection.source, None)
-        readout = torch.tensor(network.readout, dtype=torch.int64)
-        out = dynamics.unpack(packed, timesteps)[:, :, 0, 0].cpu().to(torch.int64)
-        scores = torch.einsum("t,tnc->nc", readout, out).numpy()
-        return Run(scores, spikes if record else None)
+        out = dynamics.unpack(packed, timesteps).permute(1, 0, 4, 2, 3).cpu().numpy()
+        return Run(read_scores(network.readout, out), spikes if record else None)
 
 
 @cache
@@ -324,8 +316,8 @@ def _exact_in_float32(network: IntegerNetwork) -> bool:
     for population in network.populations:
         total = np.zeros(population.shape[0], np.int64)
         for connection in network.incoming(population):
-            source = network.input if connection.source == INPUT else None
-            total += bounds.partial_sum_bound(connection, source) << connection.exponent
+            payloads = bounds.payload_range(connection, network.input)
+            total += bounds.partial_sum_bound(connection, payloads) << connection.exponent
         if total.max() >= bounds.FLOAT32_EXACT:
             return False
     return True

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dsr_deploy.hardware.bounds import partial_sum_bound
 from dsr_deploy.hardware.errors import RegisterError
-from dsr_deploy.hardware.network import INPUT, V_MAX, Connection, Input, Shape
+from dsr_deploy.hardware.network import V_MAX, Connection, Shape
 
 Int32 = NDArray[np.int32]
 
@@ -107,27 +108,18 @@ def synapses(connection: Connection, source: Shape) -> Synapses:
     return Synapses(target, source_index, value)
 
 
-def largest_sum(connection: Connection, payload: int) -> int:
+def largest_sum(connection: Connection, payloads: tuple[int, int]) -> int:
     """Return the largest magnitude that the connection's sum can take, exponent included.
 
     Parameters
     ----------
-    payload : largest magnitude that the source sends
+    payloads : the smallest and largest that the source sends
     """
-    weight = connection.weight.astype(np.int64)
-    per_target = np.abs(weight.reshape(len(weight), -1)).sum(axis=1)
-    taps = int(np.prod(connection.kernel))
-    return (int(per_target.max(initial=0)) * taps * payload) << connection.exponent
+    bound = partial_sum_bound(connection, payloads).max(initial=0)
+    return int(bound) << connection.exponent
 
 
-def largest_payload(connection: Connection, network_input: Input) -> int:
-    """Return the largest magnitude that the connection's source sends; 1 for spikes."""
-    if connection.source != INPUT:
-        return 1
-    return max(abs(network_input.low), abs(network_input.high))
-
-
-def takes_conv(connection: Connection, source: Shape, payload: int) -> bool:
+def takes_conv(connection: Connection, source: Shape, payloads: tuple[int, int]) -> bool:
     """Return whether ``connection`` becomes one of Lava's Conv, not a Sparse or Dense.
 
     It must be exact there, where sums wrap at 24 bits, and not much slower.
@@ -136,14 +128,14 @@ def takes_conv(connection: Connection, source: Shape, payload: int) -> bool:
     ----------
     connection : of any kind
     source : (C, H, W) of its source
-    payload : largest magnitude that the source sends
+    payloads : the smallest and largest that the source sends
     """
     if connection.kind not in ("conv", "pool"):
         return False
     is_conv = connection.kind == "conv"
     groups = connection.groups if is_conv else len(connection.weight)
     int8 = max(groups, *connection.window, *connection.stride, *connection.padding)
-    if int8 > INT8_MAX or largest_sum(connection, payload) > V_MAX:
+    if int8 > INT8_MAX or largest_sum(connection, payloads) > V_MAX:
         return False
     out_channels, height, width = connection.output_shape(source)
     pairs = out_channels * (connection.weight.shape[1] if is_conv else 1)
@@ -152,12 +144,12 @@ def takes_conv(connection: Connection, source: Shape, payload: int) -> bool:
     return pairs <= CONV_PAIRS or count > SPARSE_SYNAPSES
 
 
-def check_sum(connection: Connection, payload: int) -> None:
+def check_sum(connection: Connection, payloads: tuple[int, int]) -> None:
     """Raise RegisterError where Lava's Dense and Sparse, which sum in 32 bits, could overflow.
 
     They hold doubled weights, see :func:`dsr_deploy.hardware.lava.assemble.matrix_options`.
     """
-    largest = 2 * largest_sum(connection, payload)
+    largest = 2 * largest_sum(connection, payloads)
     if largest > INT32_MAX:
         raise RegisterError(
             f"connection '{connection.name}': sums up to {largest // 2}, Lava holds up to "

@@ -11,6 +11,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from dsr_deploy.hardware.bounds import payload_range
 from dsr_deploy.hardware.lava import layout
 from dsr_deploy.hardware.network import (
     INPUT,
@@ -168,10 +169,10 @@ def _spiking(population: Population, timesteps: int) -> Spiking:
 
 def _synapses(network: IntegerNetwork, connection: Connection, weight: str) -> Synapses:
     source = network.shapes[connection.source]
-    payload = layout.largest_payload(connection, network.input)
+    payloads = payload_range(connection, network.input)
     return Synapses(
         name=weight,
-        process=_process(connection, source, payload),
+        process=_process(connection, source, payloads),
         kind=connection.kind,
         weight=weight,
         exponent=connection.exponent,
@@ -184,8 +185,8 @@ def _synapses(network: IntegerNetwork, connection: Connection, weight: str) -> S
     )
 
 
-def _process(connection: Connection, source: Shape, payload: int) -> SynapticType:
-    if layout.takes_conv(connection, source, payload):
+def _process(connection: Connection, source: Shape, payloads: tuple[int, int]) -> SynapticType:
+    if layout.takes_conv(connection, source, payloads):
         return "Conv"
-    layout.check_sum(connection, payload)
+    layout.check_sum(connection, payloads)
     return "Dense" if connection.kind == "linear" else "Sparse"

@@ -311,7 +311,7 @@ def test_pool_and_identity_count_their_window_and_add_up():
         [1 + 24 + 96, 2 + 12],
     ]
     sums = [
-        bounds.partial_sum_bound(c, net.input if c.source == "input" else None).tolist()
+        bounds.partial_sum_bound(c, bounds.payload_range(c, net.input)).tolist()
         for c in net.connections
     ]
     assert sums == [[6, 6], [24, 24], [12, 12]]
@@ -408,7 +408,7 @@ def test_a_sum_that_float32_cannot_hold_is_refused():
         "connection 'input->out', channel 0: a partial sum may reach 16790289, float32 is exact "
         "below 16777216; use fewer weight bits or a smaller payload range"
     )
-    assert bounds.partial_sum_bound(net.connections[0], net.input).tolist() == [16790289]
+    assert bounds.partial_sum_bound(net.connections[0], (-127, 127)).tolist() == [16790289]
     with pytest.raises(RegisterError, match=f"^{re.escape(message)}$"):
         bounds.check(net)
 

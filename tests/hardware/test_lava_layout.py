@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsr_deploy.hardware import reference
+from dsr_deploy.hardware import bounds, reference
 from dsr_deploy.hardware.errors import RegisterError
 from dsr_deploy.hardware.lava import layout
 from dsr_deploy.hardware.network import INPUT, Connection, Input, Shape
@@ -117,7 +117,7 @@ def test_the_largest_sum_is_reached_without_borders_and_never_exceeded(
     connection, source, seed = drawn
     if connection.kind in ("conv", "pool"):
         connection = replace(connection, padding=(0, 0))
-    bound = layout.largest_sum(connection, 127)
+    bound = layout.largest_sum(connection, (-127, 127))
     rows = connection.weight.reshape(len(connection.weight), -1).astype(np.int64)
     taps = int(np.prod(connection.kernel))
     by_hand = 127 * taps * 2**connection.exponent * max(sum(map(abs, row.tolist())) for row in rows)
@@ -134,7 +134,7 @@ def pool(channels: int, weight: int, exponent: int) -> Connection:
 
 def takes_conv(connection: Connection, payload: int = 1, size: int = 4) -> bool:
     channels = connection.weight.shape[1] if connection.kind == "conv" else len(connection.weight)
-    return layout.takes_conv(connection, (channels, size, size), payload)
+    return layout.takes_conv(connection, (channels, size, size), (0, payload))
 
 
 def test_lavas_conv_is_used_up_to_127_groups() -> None:
@@ -164,21 +164,21 @@ def test_lavas_conv_is_used_for_few_channel_pairs_and_for_very_many_synapses() -
 def test_lavas_conv_is_not_used_for_linear_and_identity() -> None:
     assert not takes_conv(Connection("a", "b", "identity", np.ones(2, np.int8), 8))
     linear = Connection("a", "b", "linear", np.ones((2, 2), np.int8), 8)
-    assert not layout.takes_conv(linear, (2, 1, 1), 1)
+    assert not layout.takes_conv(linear, (2, 1, 1), (0, 1))
 
 
 def test_a_sum_beyond_32_bits_is_refused() -> None:
-    layout.check_sum(pool(1, 127, 21), 1)
+    layout.check_sum(pool(1, 127, 21), (0, 1))
     message = (
         "connection 'a->b': sums up to 2130706432, Lava holds up to 1073741823; "
         "give it a smaller exponent"
     )
     with pytest.raises(RegisterError, match=f"^{re.escape(message)}$"):
-        layout.check_sum(pool(1, 127, 22), 1)
+        layout.check_sum(pool(1, 127, 22), (0, 1))
 
 
 def test_the_input_sends_its_payload_and_populations_send_one() -> None:
     network_input = Input((1, 2, 2), (0.0,), (1.0,), 1.0, 1.0, low=-128, high=3)
     connection = pool(1, 1, 0)
-    assert layout.largest_payload(connection, network_input) == 1
-    assert layout.largest_payload(replace(connection, source=INPUT), network_input) == 128
+    assert bounds.payload_range(connection, network_input) == (0, 1)
+    assert bounds.payload_range(replace(connection, source=INPUT), network_input) == (-128, 3)

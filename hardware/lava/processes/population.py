@@ -16,8 +16,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from numpy.typing import NDArray
 
-REGISTER = 1 << 23
-"""A membrane potential is a signed 24-bit number."""
+from dsr_deploy.hardware.register import check_register
 
 
 class Spiking(AbstractProcess):
@@ -107,11 +106,7 @@ class PySpikingModel(PyLoihiProcessModel):
     def _advance(self, current: NDArray[np.int32]) -> NDArray[np.bool_]:
         v = self.v.astype(np.int64)  # v * 4096 needs 36 bits
         u = np.sign(v) * ((np.abs(v) * (4096 - self._decay)) >> 12) + current + self.bias
-        if u.min() < -REGISTER or u.max() >= REGISTER:
-            raise OverflowError(
-                f"population '{self._name}': membrane potential {u.min()} to {u.max()} leaves "
-                f"the 24-bit register ({-REGISTER} to {REGISTER - 1})"
-            )
+        check_register(self._name, u.min(), u.max())
         spikes: NDArray[np.bool_] = u >= self.v_fire
         self.v[:] = u - self.v_threshold * spikes
         return spikes

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsr_deploy.data.dataset import DataError
-from dsr_deploy.data.encoding import encode, event_input, image_input, payload_table
+from dsr_deploy.data.encoding import encode, event_input, image_input
+from dsr_deploy.hardware.encoding import payload_table
 from dsr_deploy.hardware.network import Input
 
 

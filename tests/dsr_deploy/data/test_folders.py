@@ -17,8 +17,8 @@ from dsr_deploy.data.augmentation import Augmentation
 from dsr_deploy.data.batches import batches
 from dsr_deploy.data.dataset import DataError, Dataset, FolderSplit, TensorSplit
 from dsr_deploy.data.decoding import read
-from dsr_deploy.data.encoding import payload_table
 from dsr_deploy.data.loading import load
+from dsr_deploy.hardware.encoding import payload_table
 from dsr_deploy.hardware.network import Input
 
 CLASSES = ("ant", "bee", "cow")

@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 
 from dsr_deploy.data.batches import batches
 from dsr_deploy.data.dataset import DataError, Split, TensorSplit
-from dsr_deploy.data.encoding import payload_table
 from dsr_deploy.data.loading import load
+from dsr_deploy.hardware.encoding import payload_table
 
 
 def pixels_of(split: Split) -> torch.Tensor:

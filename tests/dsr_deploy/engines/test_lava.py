@@ -66,7 +66,7 @@ def test_where_lavas_conv_is_wrong_the_spikes_are_still_as_defined() -> None:
     network = build.network()
     for connection in network.connections:
         if connection.name in ("a->b", "b->c"):
-            assert not layout.takes_conv(connection, network.shapes[connection.source], 1)
+            assert not layout.takes_conv(connection, network.shapes[connection.source], (0, 1))
     assert_same_spikes(build, samples=2)
 
 
@@ -142,7 +142,7 @@ def test_a_failing_process_ends_the_run_with_its_traceback() -> None:
         reason,
     )
     assert log[0] == "Traceback (most recent call last):"
-    assert log[-1] == f"OverflowError: {reason.removeprefix('lava: ')}"
+    assert log[-1] == f"dsr_deploy.hardware.errors.RegisterError: {reason.removeprefix('lava: ')}"
 
 
 @needs_lava
