@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import signal
 import threading
@@ -36,7 +35,9 @@ def interruptible() -> Iterator[None]:
         nonlocal pressed
         pressed = True
         if _unsafe(frame):
-            timer = threading.Timer(AGAIN, _thread.interrupt_main)
+            # a signal also wakes a call that blocks; _thread.interrupt_main would wait for its end
+            main = threading.main_thread().ident
+            timer = threading.Timer(AGAIN, signal.pthread_kill, (main, number))
             timer.daemon = True
             timer.start()
         else:

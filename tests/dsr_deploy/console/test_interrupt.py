@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -32,6 +33,9 @@ def test_an_interrupt_is_raised_at_once() -> None:
 @pytest.mark.parametrize("package", ["llvmlite.binding.ffi", "numba", "importlib._bootstrap"])
 def test_an_interrupt_waits_for_the_end_of_a_compilation_or_an_import(package: str) -> None:
     done: list[str] = []
+    too_late = threading.Event()
+    timer = threading.Timer(10, too_late.set)
+    timer.start()
 
     def compile_something() -> None:
         signal.raise_signal(signal.SIGINT)
@@ -40,11 +44,13 @@ def test_an_interrupt_waits_for_the_end_of_a_compilation_or_an_import(package: s
 
     def compile_and_go_on() -> None:
         _in_package(package, compile_something)
-        time.sleep(10)
+        too_late.wait()  # a call that blocks, as many of torch's do
 
     with pytest.raises(KeyboardInterrupt), interruptible():
         compile_and_go_on()
+    timer.cancel()
     assert done == ["compiled"]
+    assert not too_late.is_set()
 
 
 def test_what_a_library_makes_of_an_interrupt_is_one() -> None:
