@@ -7,7 +7,7 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from dsr_deploy.data import digest, recordings
 from dsr_deploy.data.augmentation import Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, Progress, TensorSplit
 from dsr_deploy.data.encoding import event_input
-from dsr_deploy.data.recordings import SENSOR, Recordings
+from dsr_deploy.data.recordings import SENSOR, Events, Recordings
 from dsr_deploy.errors import UserError
 
 SIDE: Final = 48
@@ -80,7 +80,20 @@ def split(labels: tuple[int, ...]) -> tuple[list[int], list[int]]:
     return train, test
 
 
-def reduce_counts(frames: NDArray[np.floating[Any]]) -> Counts:
+def count_events(events: Events, timesteps: int) -> NDArray[np.int64]:
+    """Return how many events each pixel had, int64 (T, 2, 128, 128), polarity before y and x.
+
+    The frames have equally many events; the last one also has the remainder. There are no fewer
+    events than frames.
+    """
+    total = len(events["t"])
+    frame = np.minimum(np.arange(total) // (total // timesteps), timesteps - 1)
+    shape = (timesteps, 2, SENSOR, SENSOR)
+    place = np.ravel_multi_index((frame, events["p"], events["y"], events["x"]), shape)
+    return np.bincount(place, minlength=math.prod(shape)).reshape(shape)
+
+
+def reduce_counts(frames: NDArray[np.int64]) -> Counts:
     """Return frames of 128x128 counts as frames of 48x48 counts.
 
     The event at (x, y) goes to (x * 48 // 128, y * 48 // 128); counts that meet are summed, and
@@ -89,7 +102,7 @@ def reduce_counts(frames: NDArray[np.floating[Any]]) -> Counts:
 
     Parameters
     ----------
-    frames : whole numbers, (T, 2, 128, 128)
+    frames : int64 (T, 2, 128, 128)
     """
     first = -(-np.arange(SIDE) * SENSOR // SIDE)
     sums = np.add.reduceat(np.add.reduceat(frames, first, axis=-1), first, axis=-2)
@@ -166,14 +179,9 @@ class _Store:
             raise
 
     def _fill(self, counts: Counts, progress: Progress | None) -> None:
-        from spikingjelly.datasets.utils import integrate_events_by_fixed_frames_number
-
         def convert(position: int) -> None:
-            events = recordings.read(self.found.files[self.order[position]])
-            frames = integrate_events_by_fixed_frames_number(
-                events, "number", self.shape[1], SENSOR, SENSOR
-            )
-            counts[position] = reduce_counts(frames)
+            events = recordings.read(self.found.files[self.order[position]], self.shape[1])
+            counts[position] = reduce_counts(count_events(events, self.shape[1]))
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for done, _ in enumerate(pool.map(convert, range(len(self.order))), start=1):

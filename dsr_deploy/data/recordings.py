@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dsr_deploy.data import archives
 from dsr_deploy.data.dataset import DataError
 from dsr_deploy.hardware.regular_file import open_regular
 
@@ -50,7 +49,7 @@ class Recordings:
 
 
 def find(directory: Path, timesteps: int, download: bool) -> Recordings:
-    """Return the recordings in ``extract/``, downloaded by spikingjelly if need be.
+    """Return the recordings in ``extract/``, downloaded if need be.
 
     Where they were deleted, spikingjelly's conversion of them in ``events_np/`` takes their place.
 
@@ -59,9 +58,7 @@ def find(directory: Path, timesteps: int, download: bool) -> Recordings:
     DataError
         If there are none, or one is not a whole recording with an event for each timestep.
     """
-    from spikingjelly.datasets.cifar10_dvs import CIFAR10DVS_CLASS_NAMES
-
-    classes: tuple[str, ...] = CIFAR10DVS_CLASS_NAMES
+    classes = archives.CLASSES
     folder = _folder(directory, download)
     suffix = ".aedat" if folder.name == "extract" else ".npz"
     by_class = _list(folder, classes, suffix)
@@ -78,13 +75,13 @@ def find(directory: Path, timesteps: int, download: bool) -> Recordings:
     return Recordings(classes, tuple(files), tuple(labels), identity.hexdigest())
 
 
-def read(file: Path) -> Events:
+def read(file: Path, timesteps: int) -> Events:
     """Return the events of a recording, or of spikingjelly's conversion of one.
 
     Raises
     ------
     DataError
-        If it is damaged.
+        If it is damaged, or has no event for each timestep.
     """
     try:
         with open_regular(file) as stream:
@@ -95,6 +92,7 @@ def read(file: Path) -> Events:
     except Exception as error:  # numpy raises several types on damaged archives
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{file}: it is damaged ({reason}); replace it") from None
+    _check_number(file, len(events["t"]), timesteps)
     return events
 
 
@@ -112,31 +110,8 @@ def _folder(directory: Path, download: bool) -> Path:
                 f"{directory}: there is no folder extract/ with the recordings; put them there, or "
                 "name their place with --data-dir"
             )
-        _download(directory)
+        archives.download(directory)
     return next((place for place in places if place.is_dir()), places[0])
-
-
-def _download(directory: Path) -> None:
-    """Let spikingjelly download and unpack the recordings, completely or not at all."""
-    from spikingjelly.datasets.cifar10_dvs import CIFAR10DVS
-
-    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        CIFAR10DVS(str(directory), data_type="event")
-    except BaseException as error:
-        for unpacked in ("extract", "events_np"):
-            shutil.rmtree(directory / unpacked, ignore_errors=True)
-        (directory / "events_np.building").unlink(missing_ok=True)
-        # whole archives stay; spikingjelly compares their checksums the next time
-        for folder in (directory / "download", *missing):
-            with contextlib.suppress(OSError):  # it is not there or not empty
-                folder.rmdir()
-        if not isinstance(error, Exception):
-            raise
-        # spikingjelly and its archives raise almost anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{directory}: spikingjelly cannot download it ({reason})") from None
 
 
 def _list(folder: Path, classes: tuple[str, ...], suffix: str) -> dict[str, list[Path]]:
@@ -209,6 +184,10 @@ def _check_events(file: Path, size: int, head: bytes, timesteps: int) -> None:
         )
     if not events:
         raise DataError(f"{file}: it has no events; replace it")
+    _check_number(file, events, timesteps)
+
+
+def _check_number(file: Path, events: int, timesteps: int) -> None:
     if events < timesteps:
         raise DataError(
             f"{file}: {events} events for {timesteps} timesteps; replace it, or lower the timesteps"

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from spikingjelly.datasets.cifar10_dvs import CIFAR10DVS_CLASS_NAMES
 
 from dsr_deploy.console import cli
+from dsr_deploy.data.archives import CLASSES
 
 
 def write_recording(path: Path, label: int, number: int) -> None:
@@ -59,7 +59,7 @@ def run_all(training: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str
 def test_vgg11_on_event_recordings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for label, name in enumerate(CIFAR10DVS_CLASS_NAMES):
+    for label, name in enumerate(CLASSES):
         for number in range(10):
             path = tmp_path / "dvs" / "extract" / name / f"cifar10_{name}_{number}.aedat"
             write_recording(path, label, number)

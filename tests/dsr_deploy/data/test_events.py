@@ -9,17 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spikingjelly_dvs
 import torch
-from spikingjelly.datasets.cifar10_dvs import (
-    CIFAR10DVS,
-    CIFAR10DVS_CLASS_NAMES,
-    _load_origin_data,
-)
-from spikingjelly.datasets.utils import split_to_train_test_set
 
+from dsr_deploy.data.archives import CLASSES
 from dsr_deploy.data.batches import batches
 from dsr_deploy.data.dataset import DataError, Dataset, TensorSplit
-from dsr_deploy.data.events import split
+from dsr_deploy.data.events import count_events, split
 from dsr_deploy.data.loading import load
 from dsr_deploy.data.recordings import read
 
@@ -63,7 +59,7 @@ def histogram(events: np.ndarray) -> np.ndarray:
 
 
 def write_recordings(directory: Path) -> Path:
-    for label, name in enumerate(CIFAR10DVS_CLASS_NAMES):
+    for label, name in enumerate(CLASSES):
         for number in range(PER_CLASS):
             path = directory / "extract" / name / f"cifar10_{name}_{number}.aedat"
             write_aedat(path, draw_events(label, number))
@@ -106,7 +102,7 @@ def check_counts(split: TensorSplit, numbers: range) -> None:
 
 def test_counts_are_the_histogram_of_the_events(recordings: Path) -> None:
     data = load_dvs(recordings)
-    assert data.classes == CIFAR10DVS_CLASS_NAMES
+    assert data.classes == CLASSES
     assert data.input.framed
     assert data.input.shape == (2, 48, 48)
     # nine tenths of each class, in the order of their names
@@ -219,23 +215,37 @@ def test_other_recordings_have_other_contents(converted: Path) -> None:
 @pytest.mark.parametrize("numbers", [(10,) * 3, (10, 11, 19, 20, 29, 31, 100, 1000)])
 def test_the_split_is_that_of_spikingjelly(numbers: tuple[int, ...]) -> None:
     labels = [label for label, number in enumerate(numbers) for _ in range(number)]
-    expected = split_to_train_test_set(0.9, [(None, label) for label in labels], len(numbers))
+    expected = spikingjelly_dvs.split_to_train_test_set(
+        0.9, [(None, label) for label in labels], len(numbers)
+    )
     assert split(tuple(labels)) == tuple(part.indices for part in expected)
 
 
 def test_events_are_read_as_spikingjelly_reads_them(recordings: Path) -> None:
     for file in (recordings / "extract").rglob("*_[03].aedat"):
-        expected = _load_origin_data(file)
-        found = read(file)
+        expected = spikingjelly_dvs.load_events(file)
+        found = read(file, T)
         assert found.keys() == expected.keys()
         assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("timesteps", [1, 4, 7, EVENTS])
+def test_events_are_counted_as_spikingjelly_counts_them(recordings: Path, timesteps: int) -> None:
+    for file in (recordings / "extract").rglob("*_[03].aedat"):
+        events = read(file, timesteps)
+        expected = spikingjelly_dvs.integrate_events_by_fixed_frames_number(
+            events, "number", timesteps, 128, 128
+        )
+        assert np.array_equal(count_events(events, timesteps), expected)
 
 
 @pytest.fixture
 def arrays(original: Path, tmp_path: Path) -> Path:
     """What spikingjelly makes of the recordings, without them."""
     (tmp_path / "events_np").mkdir()
-    CIFAR10DVS.create_raw_from_extracted(original / "extract", tmp_path / "events_np")
+    spikingjelly_dvs.CIFAR10DVS.create_raw_from_extracted(
+        original / "extract", tmp_path / "events_np"
+    )
     return tmp_path
 
 
@@ -263,6 +273,8 @@ def test_damaged_arrays_are_named(
     file = arrays / "events_np" / "cat" / "cifar10_cat_2.npz"
     np.savez(file, **dict.fromkeys("txyp", np.array([1])) | columns)
     fails(arrays, f"{file}: it is damaged ({reason}); replace it")
+    np.savez(file, **dict.fromkeys("txyp", np.array([1, 1, 1])))
+    fails(arrays, f"{file}: 3 events for 4 timesteps; replace it, or lower the timesteps")
     file.write_bytes(b"")
     fails(arrays, f"{file}: it is empty; delete events_np/")
     assert not list(arrays.glob("*.partial"))
@@ -298,7 +310,7 @@ def test_missing_recordings_are_named(tmp_path: Path) -> None:
 
 def test_a_missing_class_is_named(recordings: Path) -> None:
     (recordings / "extract" / "dog").rename(recordings / "moved")
-    names = ", ".join(CIFAR10DVS_CLASS_NAMES)
+    names = ", ".join(CLASSES)
     place = recordings / "extract"
     fails(recordings, f"{place}: 'dog' is missing; it holds the folders {names}")
 
@@ -315,7 +327,7 @@ def test_an_empty_class_is_named(recordings: Path) -> None:
 
 
 def test_a_foreign_file_is_named(recordings: Path) -> None:
-    names = ", ".join(CIFAR10DVS_CLASS_NAMES)
+    names = ", ".join(CLASSES)
     file = recordings / "extract" / "dog" / "notes.txt"
     file.write_text("dogs bark")
     fails(recordings, f"{file}: this is not a recording (.aedat); remove it")
@@ -402,31 +414,3 @@ def test_frames_that_cannot_be_written_are_named(
         "--data-dir",
     )
     assert {entry.name for entry in recordings.iterdir()} == {"extract", "counts_4_48x48.lock"}
-
-
-@pytest.mark.parametrize("stop", [RuntimeError("no\nnetwork"), KeyboardInterrupt()])
-def test_a_download_that_does_not_end_leaves_whole_archives_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
-) -> None:
-    directory = tmp_path / "new" / "dvs"
-
-    def unpack(_: CIFAR10DVS, root: str, **__: object) -> None:
-        (Path(root) / "events_np.building").touch()
-        (Path(root) / "download").mkdir(exist_ok=True)
-        (Path(root) / "extract" / "cat").mkdir(parents=True)
-        raise stop
-
-    monkeypatch.setattr(CIFAR10DVS, "__init__", unpack)
-    if isinstance(stop, RuntimeError):
-        message = f"{directory}: spikingjelly cannot download it (no network)"
-        with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
-            load("cifar10-dvs", directory, timesteps=T)
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            load("cifar10-dvs", directory, timesteps=T)
-    assert not list(tmp_path.iterdir())
-    (directory / "download").mkdir(parents=True)
-    (directory / "download" / "cat.zip").touch()
-    with pytest.raises((DataError, KeyboardInterrupt)):
-        load("cifar10-dvs", directory, timesteps=T)
-    assert [path.name for path in directory.rglob("*")] == ["download", "cat.zip"]
