@@ -33,6 +33,7 @@ from unrolled import forward as unrolled_forward
 from dsr_deploy.data.batches import batches
 from dsr_deploy.data.dataset import Dataset, TensorSplit
 from dsr_deploy.data.loading import load
+from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.run import config
 from dsr_deploy.run.trained import build
@@ -47,7 +48,7 @@ def train(
 ) -> list[tuple[float, float]]:
     """Train; return mean loss and accuracy of each epoch."""
     torch.manual_seed(settings.seed)
-    network = build(settings, dataset.input, len(dataset.classes))
+    network = build(settings, topology(settings.arch, dataset.input.shape, len(dataset.classes)))
     if settings.precision != "auto":
         network.precision = settings.precision
     optimizer = make_optimizer(settings, network)

@@ -177,7 +177,7 @@ def _quantize(
     ).to(device)
 
     def freeze() -> IntegerNetwork:
-        name = f"{trained.config.dataset}-{trained.config.arch}"
+        name = f"{trained.config.dataset}-{trained.config.network}"
         frozen = copy.deepcopy(model).cpu().freeze(name, network.shapes, about.classes)
         bounds.check(frozen)
         return frozen

@@ -62,6 +62,7 @@ def _values(run: RunDirectory) -> dict[str, Any]:
         "name": run.path.resolve().name,
         "about": about,
         "config": dataclasses.asdict(about.config),
+        "network": about.config.network,
         "training": _training(run),
         "stale": {place: str(line) for place, line in provenance.stale(run).items()},
         "quantization": _quantization(run),

@@ -16,15 +16,17 @@ from torch import Tensor
 from dsr_deploy import files
 from dsr_deploy.data.batches import Batches, batches
 from dsr_deploy.data.dataset import Dataset, Split
+from dsr_deploy.data.sets.tensors import TENSORS
 from dsr_deploy.data.validation import hold_out
 from dsr_deploy.errors import UserError
 from dsr_deploy.models import int8_convolution
 from dsr_deploy.models.currents import Precision
 from dsr_deploy.models.network import Activity, SpikingNetwork
+from dsr_deploy.models.topology import Topology
 from dsr_deploy.parallel import distributed
 from dsr_deploy.parallel.rank import Rank
 from dsr_deploy.progress import Progress, Silent
-from dsr_deploy.run import checkpoint, history
+from dsr_deploy.run import checkpoint, history, topologies
 from dsr_deploy.run.config import Config, PrecisionName
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import Epoch, Result, chosen
@@ -56,6 +58,8 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     on_begin: Callable[[], None] | None = None,
+    dataset: Dataset | None = None,
+    topology: Topology | None = None,
 ) -> Result:
     """Train as ``settings`` say, keep everything in ``run``, and test the network that is chosen.
 
@@ -65,6 +69,8 @@ def train(
     Parameters
     ----------
     on_begin : called once ``run`` holds all that a resume needs, by the process that writes
+    dataset : of ``settings.dataset``, if it is in memory already; the run keeps a copy
+    topology : of ``settings.arch``, if it is known already
 
     Raises
     ------
@@ -79,12 +85,18 @@ def train(
         said = (progress or Silent()) if rank.first else Silent()
         alone = hold(run, RESUME, "checkpoint") if rank.first else contextlib.nullcontext()
         with alone as held:
+            build = None if resume or topology else topologies.builder(settings.arch)
             with distributed.leader_first(rank):
                 if resume:
-                    dataset = load_same_data(describe(run), said, settings.data_dir)
-                else:
+                    about = describe(run)
+                    dataset = load_same_data(about, said, settings.data_dir)
+                    topology = about.topology
+                elif dataset is None:
                     dataset = load_data(settings, said)
-            training = _Training(settings, run, dataset, device, rank, said, held)
+            if build is not None:
+                topology = topologies.describe(build, dataset.input.shape, len(dataset.classes))
+            assert topology is not None
+            training = _Training(settings, run, dataset, topology, device, rank, said, held)
             return training.execute(resume, on_begin)
 
 
@@ -96,6 +108,7 @@ class _Training:
         settings: Config,
         run: RunDirectory,
         dataset: Dataset,
+        topology: Topology,
         device: torch.device,
         rank: Rank,
         progress: Progress,
@@ -106,7 +119,7 @@ class _Training:
         self.device, self.rank, self.progress = device, rank, progress
         self.held = held  # of the process that writes
         torch.manual_seed(settings.seed)
-        self.network = build(settings, dataset.input, len(dataset.classes)).to(device)
+        self.network = build(settings, topology).to(device)
         self.network.precision = resolve_precision(settings.precision, device)
         self.optimizer = make_optimizer(settings, self.network)
         self.epochs: list[Epoch] = []
@@ -122,7 +135,9 @@ class _Training:
         if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch
             self._resume()
         elif self.rank.first:
-            write_config(self.run, self.settings, self.dataset)
+            if self.settings.dataset == TENSORS.name:
+                self.dataset.save(self.run.path)
+            write_config(self.run, self.settings, self.dataset, self.network.topology)
         if on_begin is not None and self.rank.first:
             on_begin()
         if not self.epochs and self.settings.v_threshold is None:

@@ -102,7 +102,7 @@ def train(
     place = directory or run_directory.RUNS
     new = [path for path in (place, *place.parents) if not path.exists()]
     if not resume and (rank.first or directory is None):
-        name = f"{settings.dataset}-{settings.arch}-{settings.neuron}-t{settings.timesteps}"
+        name = f"{settings.dataset}-{settings.network}-{settings.neuron}-t{settings.timesteps}"
         run = run_directory.create(directory, name)
     elif directory is not None:
         run = RunDirectory(directory)

@@ -52,7 +52,7 @@ STARTS: Final = ("importlib._bootstrap", "numba.np.ufunc.parallel")
 
 OURS: Final = (
     ("dsr_deploy.errors", "UserError"),
-    ("dsr_deploy.data.dataset", "DataError"),
+    ("dsr_deploy.data.samples", "DataError"),
     ("dsr_deploy.hardware.errors", "HardwareError"),
     ("dsr_deploy.models.topology", "TopologyError"),
 )

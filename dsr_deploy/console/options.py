@@ -12,6 +12,7 @@ import click
 from dsr_deploy import files
 from dsr_deploy.data.datasets import DATASETS
 from dsr_deploy.data.source import OptimizerName
+from dsr_deploy.models.architectures import ARCHITECTURES
 from dsr_deploy.run import config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -75,7 +76,8 @@ def training_options(command: Command) -> Command:
                "keep at least this share of their area; 1: the centre, as in testing.  "
                "[default: 0.08]"),
         option("--arch", metavar="NAME",
-               help="resnet-tiny, resnet18, resnet20, -32, -44, -56, -110 or vgg11."),
+               help=f"{', '.join(ARCHITECTURES)}, or a network of your own: FILE.py:FUNCTION, "
+               "which is called with (input_shape, classes) and returns a Topology."),
         option("--neuron", type=click.Choice(get_args(config.NeuronName)),
                help="Neurons that integrate, or integrate and leak.  [default: if]"),
         option("-T", "--timesteps", type=int, help="How many steps a sample is shown."),

@@ -48,8 +48,9 @@ def trained(run: RunDirectory, settings: Config) -> tuple[dict[str, Any], str]:
         f"training samples ({held_out:.2%})"
     )
     text = (
-        f"Trained {settings.arch} with {settings.neuron.upper()} neurons and {settings.timesteps} "
-        f"timesteps on {settings.dataset}: {len(epochs)} epochs in {seconds:.0f} s.\n"
+        f"Trained {settings.network} with {settings.neuron.upper()} neurons and "
+        f"{settings.timesteps} timesteps on {settings.dataset}: "
+        f"{len(epochs)} epochs in {seconds:.0f} s.\n"
         f"  network        of epoch {tested.epoch}, {choice}\n"
         f"  test accuracy  {tested.test_accuracy:.2%} on {tested.test_samples:,} samples\n"
         f"  firing rate    {tested.firing_rate:.2%} of the neurons at each timestep\n"

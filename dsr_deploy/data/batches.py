@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsr_deploy.data.dataset import DataError, Split, TensorSplit
 from dsr_deploy.data.decoding import stream
 from dsr_deploy.data.encoding import encode
+from dsr_deploy.data.samples import DataError, Split, TensorSplit
 from dsr_deploy.hardware.network import Input
 
 MIN_SAMPLES_PER_RANK = 2

@@ -2,83 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
-
+from dsr_deploy.data import digest, tensors
+from dsr_deploy.data.augmentation import Augmentation
+from dsr_deploy.data.samples import DataError, FolderSplit, Progress, Split, TensorSplit
 from dsr_deploy.hardware.network import Input
 
-Progress = Callable[[int, int], None]
-"""Called with the number of samples read so far and in total."""
-
-
-class DataError(ValueError):
-    """A data set is not there, or is not what it must be."""
-
-
-@dataclass(frozen=True, eq=False)
-class TensorSplit:
-    """Samples in memory.
-
-    Attributes
-    ----------
-    pixels : uint8 (N, C, H, W), or (N, T, C, H, W) of a framed input
-    labels : int64 (N,)
-    padding : augmentation shifts a sample by up to so many pixels, background 0 moves in
-    flip : augmentation mirrors every second sample, left to right
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    padding: int = 0
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        if self.pixels.dtype != torch.uint8 or self.labels.dtype != torch.int64:
-            raise DataError(
-                f"samples of {self.pixels.dtype} with labels of {self.labels.dtype}; "
-                "they are torch.uint8 and torch.int64"
-            )
-        if len(self.pixels) != len(self.labels):
-            raise DataError(f"{len(self.pixels)} samples with {len(self.labels)} labels")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class FolderSplit:
-    """Samples in image files, decoded when they are needed.
-
-    Attributes
-    ----------
-    files : path of each image
-    labels : int64 (N,)
-    shape : (C, H, W) of a decoded sample
-    padding, flip : see :class:`TensorSplit`
-    resize : False for images that have this shape already; True to cut them to it: a random
-        part of random size under augmentation, else the centre
-    crop : smallest part that augmentation cuts, as a share of an image's area; 1 for the centre
-    convert : True to convert images of another mode (gray, CMYK, palette) to that of ``shape``,
-        False to refuse them
-    """
-
-    files: tuple[str, ...]
-    labels: Tensor
-    shape: tuple[int, int, int]
-    padding: int = 0
-    flip: bool = False
-    resize: bool = False
-    crop: float = 1.0
-    convert: bool = False
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-Split = TensorSplit | FolderSplit
+__all__ = ["DataError", "Dataset", "FolderSplit", "Progress", "Split", "TensorSplit"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +21,7 @@ class Dataset:
 
     Attributes
     ----------
-    name : one of :data:`dsr_deploy.data.loading.DATASETS`
+    name : one of :data:`dsr_deploy.data.datasets.DATASETS`, or a user's own
     classes : name of each label
     input : how a pixel becomes a payload
     train, test : the samples
@@ -103,3 +37,81 @@ class Dataset:
     test: Split
     contents: tuple[str, str] = ("", "")
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_tensors(
+        cls,
+        train: Any,
+        test: Any,
+        *,
+        classes: Sequence[str] | None = None,
+        name: str = "tensors",
+        value_range: tuple[float, float] | None = None,
+    ) -> Dataset:
+        """Make a data set of samples in memory.
+
+        Whole numbers stay as they are. Floats become bytes, ``value_range`` in 255 steps; a note
+        says so, as training, quantization and the chip then all see the bytes.
+
+        Parameters
+        ----------
+        train, test : a pair of samples and labels, tensors or arrays; or a torch ``Dataset`` of
+            such pairs that has a length. Samples are (N, H, W), (N, C, H, W) or, a frame per
+            timestep, (N, T, C, H, W); labels are whole numbers from 0, (N,)
+        classes : name of each label; None for those of the torch ``Dataset``, or the numbers
+        name : for messages and the names of runs
+        value_range : what the lowest and the highest value may be; None is (0, 1) for floats and
+            (0, 255) for whole numbers. Frames of whole numbers are event counts unless it is given
+
+        Raises
+        ------
+        DataError
+            If samples, labels and classes do not belong together, or a value is out of its range.
+        """
+        made = tensors.gather(train, test, classes, value_range)
+        contents = (digest.of_pixels(made.train.pixels), digest.of_pixels(made.test.pixels))
+        return cls(name, made.classes, made.input, made.train, made.test, contents, made.notes)
+
+    @classmethod
+    def read(cls, directory: str | Path) -> Dataset:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        DataError
+            If the file is missing or damaged.
+        """
+        made = tensors.read(Path(directory) / tensors.FILE)
+        contents = (digest.of_pixels(made.train.pixels), digest.of_pixels(made.test.pixels))
+        return cls(made.name, made.classes, made.input, made.train, made.test, contents)
+
+    def save(self, directory: str | Path) -> None:
+        """Write the samples to ``data.safetensors`` in a folder.
+
+        ``dsr-deploy train --dataset tensors --data-dir FOLDER`` trains on them.
+
+        Raises
+        ------
+        DataError
+            If the samples are in image files, or the file cannot be written.
+        """
+        if not isinstance(self.train, TensorSplit) or not isinstance(self.test, TensorSplit):
+            raise DataError(
+                f"data set '{self.name}': its samples are in image files already; name its folder"
+            )
+        made = tensors.Gathered(self.classes, self.input, self.train, self.test, name=self.name)
+        tensors.write(Path(directory) / tensors.FILE, made)
+
+    def augmented(self, augmentation: Augmentation) -> Dataset:
+        """Return the same samples, of which training takes variants."""
+        height, width = self.input.shape[1:]
+        padding = augmentation.padding(height, width)
+        return replace(self, train=replace(self.train, padding=padding, flip=augmentation.flip))
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.input.shape))
+        kind = "frames" if self.input.framed else "images"
+        return (
+            f"Dataset({self.name!r}, {len(self.train):,} + {len(self.test):,} {kind} of {size}, "
+            f"{len(self.classes)} classes)"
+        )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from dsr_deploy.data.dataset import DataError, FolderSplit, Progress
+from dsr_deploy.data.samples import DataError, FolderSplit, Progress
 from dsr_deploy.hardware.regular_file import open_regular
 
 MODES: Final = {1: "L", 3: "RGB"}

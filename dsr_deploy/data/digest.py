@@ -10,7 +10,7 @@ from typing import Final
 
 from torch import Tensor
 
-from dsr_deploy.data.dataset import DataError
+from dsr_deploy.data.samples import DataError
 from dsr_deploy.hardware.regular_file import open_regular
 
 MOST_BYTES: Final = 1 << 30

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from dsr_deploy.data.dataset import DataError
+from dsr_deploy.data.samples import DataError
 from dsr_deploy.hardware.encoding import PIXELS, payload_table
 from dsr_deploy.hardware.network import Input, Shape
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dsr_deploy.data import digest
-from dsr_deploy.data.dataset import DataError
+from dsr_deploy.data.samples import DataError
 from dsr_deploy.hardware.json_text import LONGEST_TEXT
 
 

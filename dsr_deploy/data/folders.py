@@ -6,15 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from dsr_deploy.data.augmentation import Augmentation
 from dsr_deploy.data.dataset import DataError, Dataset, FolderSplit, Progress, Split, TensorSplit
-from dsr_deploy.data.decoding import MODES, Request, open_image, read, stream
+from dsr_deploy.data.decoding import MODES, open_image, read
 from dsr_deploy.data.encoding import image_input
 from dsr_deploy.data.folder_tree import find
+from dsr_deploy.data.statistics import statistics
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
@@ -23,7 +20,6 @@ SMALL_IMAGE: Final = 64
 """Images up to this side are taken as they are, larger ones are cut to size as ImageNet's."""
 
 IN_MEMORY_BYTES: Final = 1 << 30
-STATISTICS_SAMPLES: Final = 5000
 
 
 def load_imagenet(directory: Path, image_size: int, augmentation: Augmentation) -> Dataset:
@@ -105,7 +101,7 @@ def load_imagefolder(
     splits: tuple[Split, Split] = (train, test)
     if small and total * channels * height * width <= IN_MEMORY_BYTES:
         splits = (_decoded(train, 0, total, progress), _decoded(test, len(train), total, progress))
-    mean, std = _statistics(splits[0])
+    mean, std = statistics(splits[0])
     input = image_input(shape, mean, std)
     return Dataset(
         "imagefolder", found.classes, input, *splits, contents=found.contents, notes=found.notes
@@ -121,32 +117,3 @@ def _decoded(split: FolderSplit, before: int, total: int, progress: Progress | N
 
     pixels = read(split, range(len(split)), advance)
     return TensorSplit(pixels, split.labels, split.padding, split.flip)
-
-
-def _statistics(split: Split) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation per channel, of pixels divided by 255."""
-    sample = np.linspace(0, len(split) - 1, min(len(split), STATISTICS_SAMPLES)).astype(np.int64)
-    if isinstance(split, TensorSplit):
-        histogram = _histogram(split.pixels[torch.from_numpy(sample)])
-    else:
-        requests: list[list[Request]] = [
-            [(int(file), None) for file in sample[start : start + 64]]
-            for start in range(0, len(sample), 64)
-        ]
-        histogram = torch.stack([_histogram(batch) for batch in stream(split, requests)]).sum(dim=0)
-    # Whole numbers up to here: the result does not depend on any order of summation.
-    value = torch.arange(256, dtype=torch.float64) / 255
-    weight = histogram / histogram.sum(dim=1, keepdim=True)
-    mean = weight @ value
-    variance = (weight * (value - mean[:, None]) ** 2).sum(dim=1)
-    # A channel of one colour has nothing to scale. No channel can deviate by more than 1/2: with
-    # that it leaves the payloads to the others.
-    std = torch.where(variance > 0, variance.sqrt(), 0.5)
-    return mean.tolist(), std.tolist()
-
-
-def _histogram(pixels: Tensor) -> Tensor:
-    """Return how often each value occurs per channel, float64 (C, 256) of (N, C, H, W)."""
-    channels = pixels.shape[1]
-    counts = [torch.bincount(pixels[:, c].flatten(), minlength=256) for c in range(channels)]
-    return torch.stack(counts).to(torch.float64)

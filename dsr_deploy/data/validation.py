@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsr_deploy.data.dataset import Split, TensorSplit
+from dsr_deploy.data.samples import Split, TensorSplit
 
 
 def hold_out(split: Split, share: float, seed: int) -> tuple[Split, Split | None]:

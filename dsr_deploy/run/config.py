@@ -15,6 +15,7 @@ from dsr_deploy.data.source import OptimizerName
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import json_text
 from dsr_deploy.models.architectures import ARCHITECTURES
+from dsr_deploy.run import topologies
 from dsr_deploy.run.seal import KEY, checksum
 
 NeuronName = Literal["if", "lif"]
@@ -49,7 +50,8 @@ class Config:
     data_dir : where its files lie or are downloaded to
     image_size : side in pixels; None for the data set's own
     flip, shift, crop : see :class:`dsr_deploy.data.augmentation.Augmentation`
-    arch : see :data:`dsr_deploy.models.architectures.ARCHITECTURES`
+    arch : one of :data:`dsr_deploy.models.architectures.ARCHITECTURES`, or a user's own, see
+        :mod:`dsr_deploy.run.topologies`
     neuron, timesteps : kind of all neurons, and T
     v_threshold : initial Vth; None chooses each layer's from at most 64 samples
     v_threshold_min, alpha, tau, dt : see :class:`dsr_deploy.models.neuron.Neuron`
@@ -91,7 +93,8 @@ class Config:
         for name, kind in get_type_hints(Config).items():
             _check_type(name, getattr(self, name), kind)
         _check_choice("dataset", self.dataset, DATASETS)
-        _check_choice("arch", self.arch, ARCHITECTURES)
+        if not topologies.is_arch(self.arch):
+            _check_choice("arch", self.arch, (*ARCHITECTURES, "FILE.py:FUNCTION"))
         whole = {
             "timesteps": (1, 1024),
             "epochs": (1, 100_000),
@@ -129,6 +132,11 @@ class Config:
             raise UserError(f"validation {self.validation}; it is at least 0 and at most 0.5")
         if not 0 <= self.weight_decay < 1:
             raise UserError(f"weight_decay {self.weight_decay}; it is at least 0 and below 1")
+
+    @property
+    def network(self) -> str:
+        """The architecture's name, for people and for names of files."""
+        return topologies.short_name(self.arch)
 
     @property
     def augmentation(self) -> Augmentation:

@@ -19,14 +19,14 @@ import torch
 from dsr_deploy import files
 from dsr_deploy.data.dataset import DataError, Dataset
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.sets.tensors import TENSORS
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.network import Input
-from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
-from dsr_deploy.models.topology import TopologyError
+from dsr_deploy.models.topology import Topology
 from dsr_deploy.progress import Progress
-from dsr_deploy.run import checkpoint, config, records, seal
+from dsr_deploy.run import checkpoint, config, records, seal, topologies
 from dsr_deploy.run.config import Config
 from dsr_deploy.run.directory import RunDirectory
 
@@ -46,6 +46,7 @@ class Description:
     labels : SHA-256 of their labels
     versions : of the packages that it was trained with
     command : that began it
+    topology : of the network
     contents : what tells them from others, see :class:`dsr_deploy.data.Dataset`; empty in runs of
         before
     """
@@ -58,6 +59,7 @@ class Description:
     contents: tuple[str, str]
     versions: dict[str, str]
     command: str
+    topology: Topology
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class _Stored:
     versions: dict[str, str]
     command: str
     contents: _Digests = _Digests()
+    topology: Topology | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +109,8 @@ class Trained:
         return self.description.config
 
 
-def build(settings: Config, input: Input, classes: int) -> SpikingNetwork:
-    """Return the untrained network of ``settings`` for such an input and number of classes."""
+def build(settings: Config, topology: Topology) -> SpikingNetwork:
+    """Return the untrained network of ``settings`` and ``topology``."""
     neuron = Neuron(
         kind=settings.neuron,
         timesteps=settings.timesteps,
@@ -116,11 +119,7 @@ def build(settings: Config, input: Input, classes: int) -> SpikingNetwork:
         tau=settings.tau,
         dt=settings.dt,
     )
-    try:
-        layout = topology(settings.arch, input.shape, classes)
-        network = SpikingNetwork(layout, neuron, settings.v_threshold or 1.0)
-    except TopologyError as error:
-        raise UserError(str(error)) from None
+    network = SpikingNetwork(topology, neuron, settings.v_threshold or 1.0)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
@@ -246,6 +245,12 @@ def describe(run: RunDirectory) -> Description:
     again = "train again, in another directory"
     stored = records.read(_Stored, files.read_json(run.config), str(run.config), again)
     samples, contents = stored.samples, stored.contents
+    if settings.dataset == TENSORS.name and settings.data_dir is None:
+        settings = dataclasses.replace(settings, data_dir=str(run.path))
+    topology = stored.topology
+    if topology is None:  # of an earlier version
+        build = topologies.builder(settings.arch)
+        topology = topologies.describe(build, stored.input.shape, len(stored.classes))
     return Description(
         config=settings,
         input=stored.input,
@@ -255,6 +260,7 @@ def describe(run: RunDirectory) -> Description:
         versions=stored.versions,
         command=stored.command,
         contents=(contents.train, contents.test),
+        topology=topology,
     )
 
 
@@ -273,17 +279,18 @@ def load_trained(run: RunDirectory) -> Trained:
             f"`{run.command('train --resume')}`, or train anew if it failed"
         )
     settings = description.config
-    network = build(settings, description.input, len(description.classes))
+    network = build(settings, description.topology)
     digest = files.digest(run.best_checkpoint)
     about = checkpoint.load(run.best_checkpoint, network, settings)
     return Trained(description, network.eval(), digest, checkpoint.doubt(about))
 
 
-def write_config(run: RunDirectory, settings: Config, dataset: Dataset) -> None:
+def write_config(run: RunDirectory, settings: Config, dataset: Dataset, topology: Topology) -> None:
     """Write config.json: all values, what the data are, versions and the command line."""
     packages = ("dsr-deploy", "torch", "torchvision", "spikingjelly", "numpy", "numba")
     value = {
         "config": dataclasses.asdict(settings),
+        "topology": dataclasses.asdict(topology),
         "input": dataclasses.asdict(dataset.input),
         "classes": list(dataset.classes),
         "samples": dict(zip(("train", "test"), _sample_counts(dataset), strict=True)),

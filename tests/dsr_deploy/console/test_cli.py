@@ -99,7 +99,7 @@ WRONG = [
         "train --dataset mnist",
         2,
         "Invalid value for '--dataset': 'mnist' is not one of 'digits', 'cifar10', 'cifar100', "
-        "'imagenet', 'imagefolder', 'cifar10-dvs'; see `dsr-deploy train --help`",
+        "'imagenet', 'imagefolder', 'cifar10-dvs', 'tensors'; see `dsr-deploy train --help`",
     ),
     (
         "export --target fpga",
@@ -151,13 +151,13 @@ WRONG = [
         "train --arch resnet21",
         1,
         "arch 'resnet21'; known are resnet-tiny, resnet18, resnet20, resnet32, resnet44, "
-        "resnet56, resnet110, vgg11",
+        "resnet56, resnet110, vgg11, FILE.py:FUNCTION",
     ),
     (
         "train --arch resnet21 --print-config",
         1,
         "arch 'resnet21'; known are resnet-tiny, resnet18, resnet20, resnet32, resnet44, "
-        "resnet56, resnet110, vgg11",
+        "resnet56, resnet110, vgg11, FILE.py:FUNCTION",
     ),
     (
         "train --epochs 3 --warmup-epochs 3",

@@ -41,6 +41,7 @@ DEFAULTS = {
     "imagenet": (True, 0.0, 0.08),
     "imagefolder": (False, 0.125, 0.08),
     "cifar10-dvs": (False, 1 / 12, 1.0),
+    "tensors": (False, 0.0, 1.0),
 }
 
 

@@ -20,7 +20,7 @@ from dsr_deploy.run.config import from_dict, presets, resolve
 def test_every_module_of_data_sets_is_listed() -> None:
     (folder,) = map(Path, sets.__path__)
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert modules == {"digits", "cifar", "imagenet", "imagefolder", "cifar10_dvs"}
+    assert modules == {"digits", "cifar", "imagenet", "imagefolder", "cifar10_dvs", "tensors"}
     found = {
         value.name
         for module in modules

@@ -187,7 +187,7 @@ def test_a_failed_download_leaves_no_empty_folder(
             "mnist",
             {},
             "data set 'mnist' is unknown; choose one of digits, cifar10, cifar100, imagenet, "
-            "imagefolder, cifar10-dvs",
+            "imagefolder, cifar10-dvs, tensors",
         ),
         (
             "cifar10",

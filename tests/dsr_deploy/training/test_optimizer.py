@@ -20,6 +20,7 @@ from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.lowering import fine_tune
 from dsr_deploy.lowering.fold import fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
+from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.progress import Silent
 from dsr_deploy.run import config
@@ -73,7 +74,7 @@ def test_every_step_of_training_has_its_learning_rate(
 def small_network(**choice: Any) -> tuple[Config, SpikingNetwork]:
     settings = config.resolve(**SMALL | choice)
     torch.manual_seed(0)
-    return settings, build(settings, load("digits", timesteps=2).input, 10)
+    return settings, build(settings, topology(settings.arch, (1, 8, 8), 10))
 
 
 def moved(optimizer: torch.optim.Optimizer, network: SpikingNetwork, grad: float) -> Any:

@@ -25,6 +25,7 @@ from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.network import Input
 from dsr_deploy.lowering.fold import fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
+from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import Activity, SpikingNetwork
 from dsr_deploy.quantize import QuantizeConfig, quantize
 from dsr_deploy.run import checkpoint, config
@@ -62,7 +63,7 @@ class Trained:
         return json.loads((self.run.path / name).read_text())
 
     def network(self, path: Path) -> SpikingNetwork:
-        made = build(self.settings, self.digits.input, 10)
+        made = build(self.settings, topology(self.settings.arch, self.digits.input.shape, 10))
         checkpoint.load(path, made, self.settings)
         return made.eval()
 

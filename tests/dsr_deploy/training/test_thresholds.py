@@ -6,6 +6,7 @@ from torch import Tensor
 from dsr_deploy.data.dataset import TensorSplit
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.data.loading import load
+from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import Activity, PopulationModule, SpikingNetwork
 from dsr_deploy.run import config
 from dsr_deploy.run.trained import build
@@ -17,7 +18,7 @@ def _network(neuron: str) -> tuple[SpikingNetwork, Tensor]:
     digits = load("digits", timesteps=4)
     assert isinstance(digits.train, TensorSplit)
     torch.manual_seed(0)
-    network = build(settings, digits.input, 10)
+    network = build(settings, topology(settings.arch, digits.input.shape, 10))
     payloads = encode(digits.input, digits.train.pixels[:16])
     return network, payloads.float() * digits.input.step
 
