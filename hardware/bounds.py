@@ -6,6 +6,7 @@ over all timesteps. Both bounds are intervals; the proof is that the intervals f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -301,7 +302,7 @@ def _weight_sums(connection: Connection) -> tuple[Int64, Int64]:
     """Sum a target neuron's positive and its negative weights, each int64 (C_out,)."""
     weight = connection.weight.astype(np.int64)
     per_channel = weight.reshape(len(weight), -1)
-    taps = int(np.prod(connection.window)) if connection.kind == "pool" else 1
+    taps = math.prod(connection.kernel)
     positive = np.maximum(per_channel, 0).sum(axis=1) * taps
     negative = np.minimum(per_channel, 0).sum(axis=1) * taps
     return positive, negative

@@ -7,7 +7,6 @@ Static power, host traffic and DRAM are in none of them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from dsr_deploy.hardware.energy_constants import Constant, ConstantSet
@@ -150,8 +149,7 @@ def estimate_ann(network: IntegerNetwork, constants: ConstantSet) -> EnergyEstim
 
 def count_macs(connection: Connection, target: Population) -> int:
     """Count the multiply-accumulates of one dense evaluation, borders included."""
-    window = connection.window if connection.kind == "pool" else (1, 1)
-    return target.size * math.prod(connection.weight.shape[1:]) * math.prod(window)
+    return target.size * connection.geometry.fan_in
 
 
 def _connection_energy(

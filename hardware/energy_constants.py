@@ -8,7 +8,10 @@ from typing import Final, Literal, get_args
 
 from dsr_deploy.hardware import profile
 from dsr_deploy.hardware.errors import ProfileError
-from dsr_deploy.hardware.network import Kind, NeuronKind
+from dsr_deploy.hardware.geometry import Kind
+from dsr_deploy.hardware.network import (
+    NeuronKind,
+)
 
 Certainty = Literal["primary", "secondary", "unchecked", "assumed"]
 """Read in the source itself, quoted from it elsewhere, from memory, or our own assumption."""

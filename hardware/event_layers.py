@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware.bounds import connection_range, partial_sum_bound
-from dsr_deploy.hardware.kernels import Geometry
+from dsr_deploy.hardware.geometry import Geometry, Shape
+from dsr_deploy.hardware.kernels import Window
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
     IntegerNetwork,
-    Pair,
     Population,
-    Shape,
 )
 
 Int8 = NDArray[np.int8]
@@ -43,7 +42,7 @@ class Link:
     index: int
     source: str
     weight: NDArray[Any]
-    geometry: Geometry
+    window: Window
     reached: NDArray[np.bool_] | None
 
 
@@ -103,34 +102,40 @@ def _largest_sum(connection: Connection) -> Int64:
 
 def _link(index: int, connection: Connection, source: Shape, *, unit: int, narrow: bool) -> Link:
     """Lay out weights in units of ``2**unit``, in 8 bits if ``narrow`` and they fit."""
-    weight, groups = _as_convolution(connection, source)
-    shifted = weight.astype(np.int32) << (connection.exponent - unit)
+    geometry = connection.geometry.as_convolution(source)
+    shifted = connection.as_convolution(source).astype(np.int32) << (connection.exponent - unit)
     fits = narrow and np.abs(shifted).max(initial=0) <= np.iinfo(np.int8).max
     laid = shifted.transpose(1, 2, 3, 0)[:, :, ::-1].astype(np.int8 if fits else np.int32)
-    channels, height, width = connection.output_shape(source)
-    geometry = Geometry(
+    channels, height, width = geometry.output_shape(source)
+    window = Window(
         source_width=source[2],
         target_height=height,
         target_width=width,
         target_channels=channels,
-        window_height=weight.shape[2],
-        window_width=weight.shape[3],
-        stride_y=connection.stride[0],
-        stride_x=connection.stride[1],
-        padding_y=connection.padding[0],
-        padding_x=connection.padding[1],
-        groups=groups,
-        contiguous=groups == 1 and connection.stride[1] == 1,
+        window_height=geometry.window[0],
+        window_width=geometry.window[1],
+        stride_y=geometry.stride[0],
+        stride_x=geometry.stride[1],
+        padding_y=geometry.padding[0],
+        padding_x=geometry.padding[1],
+        groups=geometry.groups,
+        contiguous=geometry.groups == 1 and geometry.stride[1] == 1,
     )
-    reached = _reached(geometry, source[1:])
-    return Link(index, connection.source, laid.reshape(-1), geometry, reached)
+    reached = _reached(geometry, source)
+    return Link(index, connection.source, laid.reshape(-1), window, reached)
 
 
-def _reached(geometry: Geometry, source: Pair) -> NDArray[np.bool_] | None:
+def _reached(geometry: Geometry, source: Shape) -> NDArray[np.bool_] | None:
     """Return which pixels of the source lie in some target's window; None if all do."""
-    g = geometry
-    rows = _covered(source[0], g.target_height, g.window_height, g.stride_y, g.padding_y)
-    columns = _covered(source[1], g.target_width, g.window_width, g.stride_x, g.padding_x)
+    axes = zip(
+        source[1:],
+        geometry.output_shape(source)[1:],
+        geometry.window,
+        geometry.stride,
+        geometry.padding,
+        strict=True,
+    )
+    rows, columns = (_covered(*axis) for axis in axes)
     pixels: NDArray[np.bool_] = np.logical_and.outer(rows, columns).reshape(-1)
     return None if pixels.all() else pixels
 
@@ -141,18 +146,3 @@ def _covered(size: int, targets: int, window: int, stride: int, padding: int) ->
     for target in range(targets):
         covered[target * stride : target * stride + window] = True
     return covered[padding : padding + size]
-
-
-def _as_convolution(connection: Connection, source: Shape) -> tuple[Int8, int]:
-    """Return the weights as those of a convolution, (C_out, C_in / groups, KH, KW), and groups.
-
-    A linear connection's window is its whole source; a pool and an identity have a group per
-    channel.
-    """
-    if connection.kind == "conv":
-        return connection.weight, connection.groups
-    if connection.kind == "linear":
-        return connection.weight.reshape(-1, *source), 1
-    channels = len(connection.weight)
-    weight = connection.weight[:, None, None, None]
-    return np.broadcast_to(weight, (channels, 1, *connection.window)), channels

@@ -19,8 +19,10 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 
-class Geometry(NamedTuple):
+class Window(NamedTuple):
     """A grouped convolution, the form in which the simulator sees every connection.
+
+    These are the numbers of a :class:`dsr_deploy.hardware.geometry.Geometry` as numba takes them.
 
     Attributes
     ----------
@@ -63,7 +65,7 @@ def scatter(
     payloads: NDArray[np.int8],
     weight: NDArray[Any],
     total: NDArray[Any],
-    geometry: Geometry,
+    window: Window,
 ) -> int:
     """Add the weights of every event to the sums of its targets.
 
@@ -78,29 +80,29 @@ def scatter(
     -------
     Number of synaptic operations: (event, target neuron) pairs that exist.
     """
-    width, kh, kw = geometry.source_width, geometry.window_height, geometry.window_width
-    out_channels = geometry.target_channels
-    per_group = out_channels // geometry.groups
+    width, kh, kw = window.source_width, window.window_height, window.window_width
+    out_channels = window.target_channels
+    per_group = out_channels // window.groups
     fan = weight.size // (kh * kw * out_channels)
     delivered = 0
     for pixel in range(len(starts) - 1):
         first, last = starts[pixel], starts[pixel + 1]
         if first == last:
             continue
-        y = pixel // width + geometry.padding_y
-        x = pixel % width + geometry.padding_x
-        top = max(0, (y - kh) // geometry.stride_y + 1)
-        bottom = min(geometry.target_height, y // geometry.stride_y + 1)
-        left = max(0, (x - kw) // geometry.stride_x + 1)
-        right = min(geometry.target_width, x // geometry.stride_x + 1)
+        y = pixel // width + window.padding_y
+        x = pixel % width + window.padding_x
+        top = max(0, (y - kh) // window.stride_y + 1)
+        bottom = min(window.target_height, y // window.stride_y + 1)
+        left = max(0, (x - kw) // window.stride_x + 1)
+        right = min(window.target_width, x // window.stride_x + 1)
         if top >= bottom or left >= right:
             continue
         for target_y in range(top, bottom):
-            ky = y - target_y * geometry.stride_y
-            at = (target_y * geometry.target_width + left) * out_channels
-            column = kw - 1 - x + left * geometry.stride_x
+            ky = y - target_y * window.stride_y
+            at = (target_y * window.target_width + left) * out_channels
+            column = kw - 1 - x + left * window.stride_x
             for event in range(first, last):
-                if geometry.contiguous:
+                if window.contiguous:
                     row = (channels[event] * kh + ky) * kw + column
                     count = (right - left) * out_channels
                     _add(total, at, weight, row * out_channels, count, payloads[event])
@@ -110,7 +112,7 @@ def scatter(
                 shift = group * per_group
                 for step in range(right - left):
                     to = at + step * out_channels + shift
-                    start = (row + step * geometry.stride_x) * out_channels + shift
+                    start = (row + step * window.stride_x) * out_channels + shift
                     _add(total, to, weight, start, per_group, payloads[event])
         delivered += (last - first) * (bottom - top) * (right - left) * per_group
     return delivered

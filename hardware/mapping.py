@@ -18,10 +18,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from dsr_deploy.hardware.chip import CORE_LIMITS, Chip, Limit, threshold_settings
-from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population, Shape
+from dsr_deploy.hardware.geometry import Shape
+from dsr_deploy.hardware.network import (
+    Connection,
+    IntegerNetwork,
+    Population,
+)
 
 _ASSUMPTIONS: Final = ("cores", "shared_kernels", "kernel_index_bits")
 
@@ -140,7 +143,7 @@ def map_network(network: IntegerNetwork, chip: Chip) -> Mapping:
             PopulationMapping(
                 name=population.name,
                 neurons=population.size,
-                synapses=sum(synapses(c, network.shapes[c.source]) for c in incoming),
+                synapses=sum(c.geometry.synapses(network.shapes[c.source]) for c in incoming),
                 channel_groups=cut.groups,
                 row_bands=cut.bands,
                 usage=usage,
@@ -150,26 +153,6 @@ def map_network(network: IntegerNetwork, chip: Chip) -> Mapping:
         name for name in (*CORE_LIMITS, *_ASSUMPTIONS) if not _limit(chip, name).certain
     )
     return Mapping(chip.name, tuple(reversed(found)), chip.cores.value, uncertain)
-
-
-def synapses(connection: Connection, source: Shape) -> int:
-    """Count the synapses of ``connection``, those outside the image left out."""
-    channels, height, width = connection.output_shape(source)
-    if connection.kind == "linear":
-        return int(connection.weight.size)
-    taps = 1
-    for made, size, k, s, p in zip(
-        (height, width),
-        source[1:],
-        connection.window,
-        connection.stride,
-        connection.padding,
-        strict=True,
-    ):
-        first = np.arange(made) * s - p
-        taps *= int((np.minimum(first + k, size) - np.maximum(first, 0)).clip(0).sum())
-    per_position = connection.weight.shape[1] if connection.kind == "conv" else 1
-    return channels * per_position * taps
 
 
 def _limit(chip: Chip, name: str) -> Limit:
@@ -218,17 +201,10 @@ def _usage(
 def _stored_bits(connection: Connection, channels: int, neurons: int, chip: Chip) -> int:
     """Return the synaptic memory of one core for ``connection``."""
     if connection.kind == "linear":
-        fan_in: int = connection.weight.shape[1]
-        return neurons * fan_in * connection.weight_bits
+        return neurons * connection.geometry.fan_in * connection.weight_bits
     width = connection.weight_bits + (chip.kernel_index_bits.value or 0)
     copies = channels if chip.shared_kernels.value else neurons
-    return copies * _taps(connection) * width
-
-
-def _taps(connection: Connection) -> int:
-    """Return the fan-in of a neuron of a conv, pool or identity away from the border."""
-    height, width = connection.window
-    return height * width * (connection.weight.shape[1] if connection.kind == "conv" else 1)
+    return copies * connection.geometry.fan_in * width
 
 
 def _listened(connection: Connection, source: Shape, cut: _Cut) -> int:
@@ -236,11 +212,11 @@ def _listened(connection: Connection, source: Shape, cut: _Cut) -> int:
     channels, height, width = source
     if connection.kind == "linear":
         return channels * height * width
-    made = (cut.rows, connection.output_shape(source)[2])
+    targets = (cut.rows, connection.output_shape(source)[2])
     rows, columns = (
-        min((targets - 1) * min(stride, window) + window, size)
-        for targets, stride, window, size in zip(
-            made, connection.stride, connection.window, (height, width), strict=True
+        min((count - 1) * min(stride, window) + window, size)
+        for count, stride, window, size in zip(
+            targets, connection.stride, connection.window, (height, width), strict=True
         )
     )
     heard = cut.channels

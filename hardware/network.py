@@ -8,15 +8,23 @@ engine must give the same spikes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.geometry import (
+    LARGEST,
+    Geometry,
+    Kind,
+    Pair,
+    Shape,
+    check_range,
+)
 
 INPUT: Final = "input"
 """Name of the source that stands for the network's input."""
@@ -33,9 +41,7 @@ MAX_EXPONENT: Final = 23
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
-Shape = tuple[int, int, int]
-Pair = tuple[int, int]
-Kind = Literal["conv", "linear", "pool", "identity"]
+Checked = TypeVar("Checked")
 NeuronKind = Literal["if", "lif"]
 
 
@@ -174,84 +180,56 @@ class Connection:
 
     def __post_init__(self) -> None:
         where = f"connection '{self.name}'"
-        ndim = {"conv": 4, "linear": 2, "pool": 1, "identity": 1}.get(self.kind)
-        if ndim is None:
-            raise NetworkError(
-                f"{where}: kind {self.kind!r}; conv, linear, pool and identity are known"
-            )
-        if self.weight.ndim != ndim:
-            raise NetworkError(
-                f"{where}: weight of shape {self.weight.shape}; {self.kind} has {ndim} dimensions"
-            )
+        self._at_its_place(lambda: self.geometry)
         _check_array(where, "weight", self.weight, np.int8, self.weight.shape)
         _check_range(where, "weight_bits", self.weight_bits, 2, 8)
         limit = (1 << (self.weight_bits - 1)) - 1
         largest = int(np.abs(self.weight.astype(np.int16)).max(initial=0))
         if largest > limit:
             raise NetworkError(
-                f"{where}: weight of magnitude {largest}; {self.weight_bits} bits hold up to "
-                f"{limit}"
+                f"{where}: weights of {self.weight_bits} bits must be {-limit} to {limit}, one has "
+                f"magnitude {largest}"
             )
         _check_range(where, "exponent", self.exponent, 0, MAX_EXPONENT)
-        _check_range(where, "delay", self.delay, 0, 1 << 16)
-        _check_range(where, "groups", self.groups, 1, 1 << 16)
-        for label, low in (("kernel", 1), ("stride", 1), ("padding", 0)):
-            for value in getattr(self, label):
-                _check_range(where, label, value, low, 1 << 16)
-        if self.kind != "pool" and self.kernel != (1, 1):
-            raise NetworkError(f"{where}: kernel {self.kernel}; only a pool has one")
-        if self.kind in ("linear", "identity") and (self.stride, self.padding) != ((1, 1), (0, 0)):
-            raise NetworkError(f"{where}: a {self.kind} connection has no stride or padding")
-        if self.kind != "conv" and self.groups != 1:
-            raise NetworkError(f"{where}: groups {self.groups}; only a conv has them")
+        _check_range(where, "delay", self.delay, 0, LARGEST)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Which neurons it joins."""
+        return Geometry(
+            self.kind, self.weight.shape, self.kernel, self.stride, self.padding, self.groups
+        )
 
     @property
     def window(self) -> Pair:
         """(KH, KW), the extent of the kernel."""
-        if self.kind == "conv":
-            return (self.weight.shape[2], self.weight.shape[3])
-        return self.kernel
+        return self.geometry.window
 
     def output_shape(self, source: Shape) -> Shape:
-        """Return the (C, H, W) that this connection makes of a source of shape ``source``.
+        """Return the (C, H, W) of the target for a source of shape ``source``.
 
         Raises
         ------
         NetworkError
             If the weights do not fit the source.
         """
-        where = f"connection '{self.name}'"
-        channels, height, width = source
-        if self.kind == "linear":
-            if self.weight.shape[1] != channels * height * width:
-                raise NetworkError(
-                    f"{where}: weight of shape {self.weight.shape} for a source of "
-                    f"{channels}x{height}x{width} = {channels * height * width} neurons"
-                )
-            return (self.weight.shape[0], 1, 1)
-        if self.kind == "conv":
-            out_channels, fan_channels = self.weight.shape[:2]
-            if fan_channels * self.groups != channels or out_channels % self.groups:
-                raise NetworkError(
-                    f"{where}: weight of shape {self.weight.shape} in {self.groups} groups "
-                    f"for a source of {channels} channels"
-                )
-        else:
-            out_channels = self.weight.shape[0]
-            if out_channels != channels:
-                raise NetworkError(
-                    f"{where}: {out_channels} weights for a source of {channels} channels"
-                )
-        out = []
-        for size, k, s, p in zip(
-            (height, width), self.window, self.stride, self.padding, strict=True
-        ):
-            if size + 2 * p < k:
-                raise NetworkError(
-                    f"{where}: a window of {k} does not fit a source of {size} padded by {p}"
-                )
-            out.append((size + 2 * p - k) // s + 1)
-        return (out_channels, out[0], out[1])
+        return self._at_its_place(lambda: self.geometry.output_shape(source))
+
+    def as_convolution(self, source: Shape) -> Int8:
+        """Return its weights as those of a convolution, int8 (C_out, C_in / groups, KH, KW).
+
+        The rest of that convolution is :meth:`Geometry.as_convolution`.
+        """
+        shape = self.geometry.as_convolution(source).weight_shape
+        if self.kind in ("pool", "identity"):
+            return np.broadcast_to(self.weight[:, None, None, None], shape)
+        return self.weight.reshape(shape)
+
+    def _at_its_place(self, check: Callable[[], Checked]) -> Checked:
+        try:
+            return check()
+        except NetworkError as error:
+            raise NetworkError(f"connection '{self.name}': {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +257,7 @@ class IntegerNetwork:
     classes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        _check_range("network", "timesteps", self.timesteps, 1, 1 << 16)
+        _check_range("network", "timesteps", self.timesteps, 1, LARGEST)
         if len(self.readout) != self.timesteps:
             raise NetworkError(
                 f"network: {len(self.readout)} readout weights for {self.timesteps} timesteps"
@@ -355,5 +333,4 @@ def _check_array(
 
 
 def _check_range(where: str, label: str, value: int, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise NetworkError(f"{where}: {label} {value!r}; {low} to {high} are possible")
+    check_range(f"{where}: {label}", value, low, high)

@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 
 from dsr_deploy.hardware import nibbles
 from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.geometry import Kind, Pair, Shape
 from dsr_deploy.hardware.json_text import LONGEST_TEXT, printable
 from dsr_deploy.hardware.network import (
     Connection,
     Input,
     IntegerNetwork,
-    Kind,
-    Pair,
     Population,
-    Shape,
 )
 from dsr_deploy.hardware.strict_json import JsonObject
 

@@ -168,7 +168,7 @@ class _Worker:
             for link in layer.held:
                 assert image is not None, "only a constant image is held"
                 synops = kernels.scatter(
-                    *image, link.weight, state.constant.reshape(-1), link.geometry
+                    *image, link.weight, state.constant.reshape(-1), link.window
                 )
                 self.events[link.index] += timesteps * image.carried(link)
                 self.synops[link.index] += timesteps * synops
@@ -182,7 +182,7 @@ class _Worker:
             sent = frame if link.source == INPUT else self.states[link.source].events
             self.events[link.index] += sent.carried(link)
             self.synops[link.index] += kernels.scatter(
-                *sent, link.weight, state.total.reshape(-1), link.geometry
+                *sent, link.weight, state.total.reshape(-1), link.window
             )
         low, high = kernels.advance(
             state.v,

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from dsr_deploy.formats.onnx import write_onnx
 from dsr_deploy.hardware import network_file, reference
-from dsr_deploy.hardware.network import INPUT, Connection, Input, IntegerNetwork, Population, Shape
+from dsr_deploy.hardware.geometry import Shape
+from dsr_deploy.hardware.network import (
+    INPUT,
+    Connection,
+    Input,
+    IntegerNetwork,
+    Population,
+)
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.hardware.schedule import schedule
 

@@ -17,16 +17,14 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dsr_deploy.hardware.geometry import Kind, Pair, Shape
 from dsr_deploy.hardware.network import (
     INPUT,
     V_MAX,
     Connection,
     Input,
     IntegerNetwork,
-    Kind,
-    Pair,
     Population,
-    Shape,
 )
 
 Int32 = NDArray[np.int32]

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
     Input,
     IntegerNetwork,
     Population,
-    Shape,
 )
 
 

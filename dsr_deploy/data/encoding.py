@@ -14,7 +14,10 @@ from torch import Tensor
 
 from dsr_deploy.data.samples import DataError
 from dsr_deploy.hardware.encoding import PIXELS, payload_table
-from dsr_deploy.hardware.network import Input, Shape
+from dsr_deploy.hardware.geometry import Shape
+from dsr_deploy.hardware.network import (
+    Input,
+)
 
 FARTHEST: Final = 64
 """Standard deviations from the mean that the payloads of images reach.

@@ -21,15 +21,13 @@ from torch import Tensor
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.encoding import check_payloads
+from dsr_deploy.hardware.geometry import Geometry, Shape
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
     Connection,
     IntegerNetwork,
-    Kind,
-    Pair,
     Population,
-    Shape,
 )
 from dsr_deploy.hardware.register import check_register
 from dsr_deploy.hardware.run import Run, read_scores
@@ -46,45 +44,27 @@ class DeviceError(UserError):
 
 @dataclass(frozen=True, eq=False)
 class TorchConnection:
-    """A connection whose weights are whole numbers in a float tensor; shapes as in
-    :class:`~dsr_deploy.hardware.network.Connection`.
-    """
+    """A connection whose weights are whole numbers in a float tensor."""
 
     source: str
-    kind: Kind
+    geometry: Geometry
     weight: Tensor
     exponent: int
-    kernel: Pair = (1, 1)
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    groups: int = 1
 
     def __call__(self, sent: Tensor) -> Tensor:
         """Return what the targets receive of ``sent``, (N, C, H, W)."""
-        if self.kind == "conv":
-            made = F.conv2d(sent, self.weight, None, self.stride, self.padding, 1, self.groups)
-        elif self.kind == "linear":
-            made = F.linear(sent.flatten(1), self.weight)[:, :, None, None]
+        g = self.geometry
+        if g.kind == "conv":
+            current = F.conv2d(sent, self.weight, None, g.stride, g.padding, 1, g.groups)
+        elif g.kind == "linear":
+            current = F.linear(sent.flatten(1), self.weight)[:, :, None, None]
         else:
-            if self.kind == "pool":
-                high, wide = self.padding
+            if g.kind == "pool":
+                high, wide = g.padding
                 sent = F.pad(sent, (wide, wide, high, high))
-                sent = F.avg_pool2d(sent, self.kernel, self.stride, divisor_override=1)
-            made = sent * self.weight[:, None, None]
-        return made * float(1 << self.exponent)
-
-    def output_shape(self, source: Shape) -> Shape:
-        """Return the (C, H, W) made of a source of shape ``source``."""
-        if self.kind == "linear":
-            return (len(self.weight), 1, 1)
-        window = self.weight.shape[2:] if self.kind == "conv" else self.kernel
-        height, width = (
-            (size + 2 * padding - taps) // stride + 1
-            for size, padding, taps, stride in zip(
-                source[1:], self.padding, window, self.stride, strict=True
-            )
-        )
-        return (len(self.weight), height, width)
+                sent = F.avg_pool2d(sent, g.kernel, g.stride, divisor_override=1)
+            current = sent * self.weight[:, None, None]
+        return current * float(1 << self.exponent)
 
     def add_to(self, total: Tensor, source: Train) -> None:
         """Add what the targets receive at every timestep to ``total``, (T, N, H, W, C)."""
@@ -98,23 +78,24 @@ class TorchConnection:
             if convolution is None:
                 part.add_(self(sent))
             else:
-                flat = sent.flatten(1)[:, :, None, None] if self.kind == "linear" else sent
+                flat = sent.flatten(1)[:, :, None, None] if self.geometry.kind == "linear" else sent
                 convolution.add_to(part, flat)
 
     def _in_bytes(self, source: Train, total: Tensor) -> Int8Convolution | None:
         """Return the same connection on bytes: as exact, and faster; None where it is not."""
         if (
             source.packed is None
-            or self.kind not in ("conv", "linear")
+            or self.geometry.kind not in ("conv", "linear")
             or total.dtype != torch.float32
             or total.device.type != "cpu"
             or not int8_convolution.is_fast()
         ):
             return None
         weight = self.weight.to(torch.int8)
-        weight = weight[:, :, None, None] if self.kind == "linear" else weight
+        weight = weight[:, :, None, None] if self.geometry.kind == "linear" else weight
         scale = torch.full((len(weight),), float(1 << self.exponent))
-        return Int8Convolution(weight, scale, self.stride, self.padding, self.groups)
+        g = self.geometry
+        return Int8Convolution(weight, scale, g.stride, g.padding, g.groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +165,7 @@ def advance(
     """
     sources = [trains[connection.source] for connection in population.connections]
     steps = 1 if all(source.constant for source in sources) else len(weights)
-    channels, height, width = population.connections[0].output_shape(sources[0].shape)
+    channels, height, width = population.connections[0].geometry.output_shape(sources[0].shape)
     current = torch.zeros(
         (steps, _samples(sources[0]), height, width, channels), dtype=dtype, device=weights.device
     )
@@ -296,16 +277,7 @@ def _population(
         tensor(population.v_threshold, torch.float64),
         population.decay,
         tuple(
-            TorchConnection(
-                c.source,
-                c.kind,
-                tensor(c.weight, dtype),
-                c.exponent,
-                c.kernel,
-                c.stride,
-                c.padding,
-                c.groups,
-            )
+            TorchConnection(c.source, c.geometry, tensor(c.weight, dtype), c.exponent)
             for c in incoming
         ),
     )

@@ -25,14 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.files import write_bytes
+from dsr_deploy.hardware.geometry import Pair, Shape
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
     Connection,
     IntegerNetwork,
-    Pair,
     Population,
-    Shape,
 )
 from dsr_deploy.hardware.network_content import checksum, describe, tensors_of, to_text
 

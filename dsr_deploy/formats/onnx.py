@@ -31,13 +31,13 @@ from dsr_deploy.files import write_bytes
 from dsr_deploy.formats import onnx_about
 from dsr_deploy.formats.onnx_parts import Constants, Part, value_info, zero_state
 from dsr_deploy.hardware.encoding import PIXELS, payload_table
+from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
     Connection,
     IntegerNetwork,
     Population,
-    Shape,
 )
 
 OPSET: Final = 21

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from dsr_deploy.engines.torch import TorchConnection, TorchPopulation, Train, advance
 from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.geometry import Geometry
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
@@ -89,16 +90,15 @@ class QuantizedPopulation(nn.Module):
     def connection(self, index: int, weight: Tensor) -> TorchConnection:
         """Return connection ``index`` with ``weight``."""
         spec = self.specs[index]
-        return TorchConnection(
-            spec.source,
+        geometry = Geometry(
             spec.kind,
-            weight,
-            self.scale.exponents[index],
+            tuple(weight.shape),
             spec.kernel if spec.kind == "pool" else (1, 1),
             spec.stride,
             spec.padding,
             spec.groups,
         )
+        return TorchConnection(spec.source, geometry, weight, self.scale.exponents[index])
 
     def forward(
         self, trains: dict[str, Train], rates: dict[str, Tensor], weights: Tensor
@@ -220,14 +220,14 @@ class QuantizedNetwork(nn.Module):
                     Connection(
                         c.source,
                         member.name,
-                        c.kind,
+                        c.geometry.kind,
                         _whole(f"{where}, from '{c.source}'", "weight", c.weight, np.int8),
                         width,
                         c.exponent,
-                        c.kernel,
-                        c.stride,
-                        c.padding,
-                        c.groups,
+                        c.geometry.kernel,
+                        c.geometry.stride,
+                        c.geometry.padding,
+                        c.geometry.groups,
                     )
                 )
         return IntegerNetwork(

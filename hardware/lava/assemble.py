@@ -103,11 +103,11 @@ def _synapses(process: plan.Synapses, tensors: Tensors) -> AbstractProcess:
     source = process.shape
     if process.process == "Conv":
         return Conv(
-            weight=layout.conv_kernel(connection),
+            weight=layout.conv_kernel(connection, source),
             input_shape=layout.turned(source),
             stride=process.stride[::-1],
             padding=process.padding[::-1],
-            groups=process.groups if process.kind == "conv" else source[0],
+            groups=connection.geometry.as_convolution(source).groups,
             num_message_bits=process.message_bits,
         )
     options = matrix_options(process.exponent) | {"num_message_bits": process.message_bits}

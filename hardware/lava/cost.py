@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
-
-import numpy as np
 
 from dsr_deploy.hardware.lava.plan import Plan, Synapses
 from dsr_deploy.hardware.lava.plan_check import connection_of
-from dsr_deploy.hardware.mapping import synapses
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_content import unpacked_tensors_of
 
@@ -33,10 +31,9 @@ def estimate_seconds(plan: Plan, network: IntegerNetwork, samples: int) -> float
             continue
         connection = connection_of(process, tensors)
         if process.process == "Conv":
-            out_channels = connection.output_shape(process.shape)[0]
-            pairs += out_channels * int(np.prod(connection.weight.shape[1:2]))
+            pairs += math.prod(connection.weight.shape[:2])
         else:
-            stored += synapses(connection, process.shape)
+            stored += connection.geometry.synapses(process.shape)
     step = _STEP_PER_PAIR * pairs + _STEP_PER_SYNAPSE * stored
     step += _STEP_PER_PROCESS * len(plan.processes)
     return _START + _START_PER_SYNAPSE * stored + plan.steps(samples) * step

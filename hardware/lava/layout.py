@@ -5,6 +5,7 @@ Lava's Conv computes on (W, H, C) and truly convolves, so every array is turned 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,11 @@ from numpy.typing import NDArray
 
 from dsr_deploy.hardware.bounds import partial_sum_bound
 from dsr_deploy.hardware.errors import RegisterError
-from dsr_deploy.hardware.network import V_MAX, Connection, Shape
+from dsr_deploy.hardware.geometry import Shape
+from dsr_deploy.hardware.network import (
+    V_MAX,
+    Connection,
+)
 
 Int32 = NDArray[np.int32]
 
@@ -46,7 +51,7 @@ def turned(shape: Shape) -> Shape:
     return (shape[2], shape[1], shape[0])
 
 
-def conv_kernel(connection: Connection) -> Int32:
+def conv_kernel(connection: Connection, source: Shape) -> Int32:
     """Return the kernel of a conv or pool for Lava's Conv, exponent included.
 
     Conv ignores its ``weight_exp`` and clips no weight, so the weights carry the exponent.
@@ -55,9 +60,7 @@ def conv_kernel(connection: Connection) -> Int32:
     -------
     int32, (C_out, KW, KH, C_in / groups)
     """
-    weight = connection.weight.astype(np.int32) << connection.exponent
-    if connection.kind == "pool":
-        weight = np.broadcast_to(weight[:, None, None, None], (len(weight), 1, *connection.kernel))
+    weight = connection.as_convolution(source).astype(np.int32) << connection.exponent
     return np.ascontiguousarray(weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1))
 
 
@@ -76,25 +79,22 @@ def synapses(connection: Connection, source: Shape) -> Synapses:
     source : (C, H, W) of the source
     """
     channels, height, width = source
-    out_channels, out_height, out_width = connection.output_shape(source)
-    weight = connection.weight.astype(np.int32)
-    per_group, groups = 1, out_channels
-    if connection.kind == "conv":
-        per_group, groups = weight.shape[1], connection.groups
-    else:
-        weight = np.broadcast_to(weight[:, None, None, None], (channels, 1, *connection.window))
+    geometry = connection.geometry.as_convolution(source)
+    out_channels, out_height, out_width = geometry.output_shape(source)
+    weight = connection.as_convolution(source).astype(np.int32)
+    per_group, (kernel_height, kernel_width) = weight.shape[1], geometry.window
     # One axis each: target channel, channel within its group, target y, target x, kernel y, x.
     o, c, ty, tx, ky, kx = np.ogrid[
         :out_channels,
         :per_group,
         :out_height,
         :out_width,
-        : connection.window[0],
-        : connection.window[1],
+        :kernel_height,
+        :kernel_width,
     ]
-    y = ty * connection.stride[0] + ky - connection.padding[0]
-    x = tx * connection.stride[1] + kx - connection.padding[1]
-    channel = o // (out_channels // groups) * per_group + c
+    y = ty * geometry.stride[0] + ky - geometry.padding[0]
+    x = tx * geometry.stride[1] + kx - geometry.padding[1]
+    channel = o // (out_channels // geometry.groups) * per_group + c
     value = weight[o, c, ky, kx]
     exists = (value != 0) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
     columns = (
@@ -132,15 +132,12 @@ def takes_conv(connection: Connection, source: Shape, payloads: tuple[int, int])
     """
     if connection.kind not in ("conv", "pool"):
         return False
-    is_conv = connection.kind == "conv"
-    groups = connection.groups if is_conv else len(connection.weight)
-    int8 = max(groups, *connection.window, *connection.stride, *connection.padding)
+    geometry = connection.geometry.as_convolution(source)
+    int8 = max(geometry.groups, *geometry.window, *geometry.stride, *geometry.padding)
     if int8 > INT8_MAX or largest_sum(connection, payloads) > V_MAX:
         return False
-    out_channels, height, width = connection.output_shape(source)
-    pairs = out_channels * (connection.weight.shape[1] if is_conv else 1)
-    kernel_height, kernel_width = connection.window
-    count = pairs * height * width * kernel_height * kernel_width
+    pairs = math.prod(geometry.weight_shape[:2])
+    count = pairs * math.prod(geometry.window) * math.prod(geometry.output_shape(source)[1:])
     return pairs <= CONV_PAIRS or count > SPARSE_SYNAPSES
 
 

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from dsr_deploy.hardware.bounds import payload_range
+from dsr_deploy.hardware.geometry import Kind, Pair, Shape
 from dsr_deploy.hardware.lava import layout
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
     IntegerNetwork,
-    Kind,
-    Pair,
     Population,
-    Shape,
 )
 from dsr_deploy.hardware.network_content import weight_names
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from dsr_deploy.hardware.errors import HardwareError, PlanError
+from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.lava.plan import Delay, Plan, Process, Source, Spiking, Synapses
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
     INPUT,
     Connection,
     IntegerNetwork,
-    Shape,
 )
 from dsr_deploy.hardware.network_content import Tensors, unpacked_tensors_of
 
@@ -168,7 +168,8 @@ def _check_wires(plan: Plan, tensors: Tensors) -> None:
 
 def _check_range(where: str, label: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise PlanError(f"{where}: {label} {value}; {low} to {high} are possible")
+        limits = str(low) if low == high else f"{low} to {high}"
+        raise PlanError(f"{where}: {label} must be {limits}, not {value}")
 
 
 def _show(shape: Shape) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from dsr_deploy.hardware.errors import HardwareError, PlanError
+from dsr_deploy.hardware.geometry import Kind
 from dsr_deploy.hardware.lava.plan import (
     SYNAPTIC_TYPES,
     Delay,
@@ -19,7 +20,6 @@ from dsr_deploy.hardware.lava.plan import (
     SynapticType,
     Wire,
 )
-from dsr_deploy.hardware.network import Kind
 from dsr_deploy.hardware.regular_file import read_regular
 from dsr_deploy.hardware.strict_json import JsonObject, load_object
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dsr_deploy.hardware import bounds, reference
 from dsr_deploy.hardware.errors import RegisterError
+from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.network import (
     INPUT,
     V_MAX,
@@ -20,7 +21,6 @@ from dsr_deploy.hardware.network import (
     Input,
     IntegerNetwork,
     Population,
-    Shape,
 )
 from dsr_deploy.hardware.simulator import Simulator
 

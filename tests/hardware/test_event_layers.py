@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from dsr_deploy.hardware.event_layers import Layer, prepare
-from dsr_deploy.hardware.network import INPUT, Connection, Input, IntegerNetwork, Population, Shape
+from dsr_deploy.hardware.geometry import Shape
+from dsr_deploy.hardware.network import (
+    INPUT,
+    Connection,
+    Input,
+    IntegerNetwork,
+    Population,
+)
 
 
 def population(name: str, shape: Shape) -> Population:
@@ -61,7 +68,7 @@ def test_a_convolution_is_transposed_with_its_rows_reversed() -> None:
         for out in range(2)
     ]
     assert link.weight.tolist() == wanted
-    assert link.geometry._asdict() == {
+    assert link.window._asdict() == {
         "source_width": 5,
         "target_height": 2,
         "target_width": 8,
@@ -87,7 +94,7 @@ def test_targets_of_an_event_are_neighbours_only_without_groups_and_stride(
     weight = CONV.weight[:, : 2 // groups]
     conv = replace(CONV, weight=weight, stride=stride, groups=groups)
     (link,) = laid(network(conv, shape=(2, 4, 5), framed=True)).links
-    assert (link.geometry.groups, link.geometry.contiguous) == (groups, contiguous)
+    assert (link.window.groups, link.window.contiguous) == (groups, contiguous)
 
 
 def test_a_linear_connection_is_a_window_over_its_whole_source() -> None:
@@ -96,9 +103,9 @@ def test_a_linear_connection_is_a_window_over_its_whole_source() -> None:
     (link,) = laid(net).links
     window = weight.reshape(2, 2, 2, 3)
     assert link.weight.tolist() == window.transpose(1, 2, 3, 0)[:, :, ::-1].reshape(-1).tolist()
-    assert (link.geometry.window_height, link.geometry.window_width) == (2, 3)
-    assert (link.geometry.target_height, link.geometry.target_width) == (1, 1)
-    assert link.geometry.groups == 1
+    assert (link.window.window_height, link.window.window_width) == (2, 3)
+    assert (link.window.target_height, link.window.target_width) == (1, 1)
+    assert link.window.groups == 1
 
 
 def test_a_pool_and_an_identity_have_a_group_per_channel() -> None:
@@ -106,12 +113,12 @@ def test_a_pool_and_an_identity_have_a_group_per_channel() -> None:
     pool = Connection(INPUT, "a", "pool", weight, 8, kernel=(2, 3), stride=(2, 1))
     (link,) = laid(network(pool, shape=(2, 4, 5), framed=True)).links
     assert link.weight.tolist() == [3, -5] * 6
-    assert (link.geometry.groups, link.geometry.target_channels) == (2, 2)
-    assert not link.geometry.contiguous
+    assert (link.window.groups, link.window.target_channels) == (2, 2)
+    assert not link.window.contiguous
     identity = Connection(INPUT, "a", "identity", weight, 8)
     (link,) = laid(network(identity, shape=(2, 4, 5), framed=True)).links
     assert link.weight.tolist() == [3, -5]
-    assert (link.geometry.groups, link.geometry.window_height) == (2, 1)
+    assert (link.window.groups, link.window.window_height) == (2, 1)
 
 
 def test_a_constant_image_is_held_in_units_of_1_and_all_else_is_sent() -> None:

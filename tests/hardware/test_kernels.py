@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dsr_deploy.hardware import kernels
-from dsr_deploy.hardware.kernels import Geometry
+from dsr_deploy.hardware.kernels import Window
 
 
 def plain(kernel: Any) -> Callable[..., Any]:
@@ -30,12 +30,12 @@ def geometry(
     stride: tuple[int, int] = (1, 1),
     padding: tuple[int, int] = (0, 0),
     groups: int = 1,
-) -> Geometry:
+) -> Window:
     height, width = (
         (size + 2 * p - k) // s + 1
         for size, k, s, p in zip(source, window, stride, padding, strict=True)
     )
-    return Geometry(
+    return Window(
         source_width=source[1],
         target_height=height,
         target_width=width,
@@ -63,7 +63,7 @@ def events_of(sent: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(starts), np.array(channels, int), np.array(payloads, int)
 
 
-def synapses(weight: np.ndarray, sent: np.ndarray, shape: Geometry) -> tuple[np.ndarray, int]:
+def synapses(weight: np.ndarray, sent: np.ndarray, shape: Window) -> tuple[np.ndarray, int]:
     """Add every event to every target that a (C_out, C_in / groups, KH, KW) weight leads to."""
     made = (shape.target_height, shape.target_width, shape.target_channels)
     total, delivered = np.zeros(made, int), 0

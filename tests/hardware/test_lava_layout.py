@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 
 from dsr_deploy.hardware import bounds, reference
 from dsr_deploy.hardware.errors import RegisterError
+from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.lava import layout
-from dsr_deploy.hardware.network import INPUT, Connection, Input, Shape
+from dsr_deploy.hardware.network import (
+    INPUT,
+    Connection,
+    Input,
+)
 
 
 @st.composite
@@ -79,7 +84,9 @@ def test_the_kernel_for_lavas_conv_gives_the_definitions_sums(
 ) -> None:
     connection, source, seed = drawn
     sent = np.random.default_rng(seed).integers(-127, 128, source)
-    got = true_convolution(sent.transpose(2, 1, 0), layout.conv_kernel(connection), connection)
+    got = true_convolution(
+        sent.transpose(2, 1, 0), layout.conv_kernel(connection, source), connection
+    )
     np.testing.assert_array_equal(got, sums(connection, sent) << connection.exponent)
 
 

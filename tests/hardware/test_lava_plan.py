@@ -185,15 +185,15 @@ def process(content: Content, name: str) -> Content:
         ),
         (
             lambda c: process(c, "a").update(decay=4096),
-            "process 'a': decay 4096; 0 to 4095 are possible",
+            "process 'a': decay must be 0 to 4095, not 4096",
         ),
         (
             lambda c: process(c, "a").update(start=-1),
-            "process 'a': start -1; 0 to 65536 are possible",
+            "process 'a': start must be 0 to 65536, not -1",
         ),
         (
             lambda c: process(c, "a").update(timesteps=4),
-            "process 'a': timesteps 4; 3 to 3 are possible",
+            "process 'a': timesteps must be 3, not 4",
         ),
         (
             lambda c: process(c, "a").update(bias="out.bias"),
@@ -201,15 +201,15 @@ def process(content: Content, name: str) -> Content:
         ),
         (
             lambda c: process(c, "input").update(repeat=1),
-            "process 'input': repeat 1; 3 to 3 are possible",
+            "process 'input': repeat must be 3, not 1",
         ),
         (
             lambda c: process(c, "a->c.weight/delay").update(steps=0),
-            "process 'a->c.weight/delay': steps 0; 1 to 65536 are possible",
+            "process 'a->c.weight/delay': steps must be 1 to 65536, not 0",
         ),
         (
             lambda c: process(c, "a->b.weight").update(message_bits=0),
-            "process 'a->b.weight': message_bits 0; 1 to 24 are possible",
+            "process 'a->b.weight': message_bits must be 1 to 24, not 0",
         ),
         (
             lambda c: process(c, "a->b.weight").update(process="Dense"),
@@ -221,7 +221,7 @@ def process(content: Content, name: str) -> Content:
         ),
         (
             lambda c: process(c, "a->b.weight").update(exponent=24),
-            "process 'a->b.weight': exponent 24; 0 to 23 are possible",
+            "process 'a->b.weight': exponent must be 0 to 23, not 24",
         ),
         (
             lambda c: process(c, "b->c.weight").update(shape=[3, 4, 4]),

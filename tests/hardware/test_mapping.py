@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.chip import load_chip
-from dsr_deploy.hardware.mapping import _touched, map_network, synapses
+from dsr_deploy.hardware.mapping import _touched, map_network
 from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, Population
 
 SETTINGS = settings(max_examples=40, deadline=None)
@@ -213,7 +213,7 @@ def test_synapses_are_the_ones_that_a_full_image_reaches(drawn):
     connection, source = drawn
     # With every weight 1 and every source neuron active, each synapse adds exactly 1.
     total = reference.transmit(connection, np.ones((1, *source), np.int64)).sum()
-    assert synapses(connection, source) == total
+    assert connection.geometry.synapses(source) == total
 
 
 @SETTINGS

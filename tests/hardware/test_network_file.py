@@ -260,11 +260,11 @@ EDITS = {
     ),
     "weight beyond its bits": (
         lambda g, t: t.update({"input->hidden.weight": np.array([8, 7], np.uint8)}),
-        "connection 'input->hidden': weight of magnitude 8; 4 bits hold up to 7",
+        "connection 'input->hidden': weights of 4 bits must be -7 to 7, one has magnitude 8",
     ),
     "unknown kind": (
         lambda g, t: g["connections"][0].update(kind="lstm"),
-        "connection 'input->hidden': kind 'lstm'; conv, linear, pool and identity are known",
+        "connection 'input->hidden': kind 'lstm': choose one of conv, linear, pool, identity",
     ),
     "threshold": (
         lambda g, t: t.update({"hidden.v_threshold": np.zeros(1, np.int32)}),

@@ -289,7 +289,8 @@ def test_a_weight_beyond_its_bits_is_refused() -> None:
     graph = to_nir(perceptron())
     graph.nodes["out_from_hidden"].weight[0, 0] = 100
     assert refusal(from_nir, graph) == (
-        "NIR graph: connection 'hidden->out': weight of magnitude 100; 4 bits hold up to 7"
+        "NIR graph: connection 'hidden->out': weights of 4 bits must be -7 to 7, "
+        "one has magnitude 100"
     )
 
 
