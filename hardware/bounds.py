@@ -226,8 +226,8 @@ def check(network: IntegerNetwork) -> dict[str, Bounds]:
                 "use fewer weight bits or a smaller payload range"
             )
     bounds = network_bounds(network)
-    for name, found in bounds.items():
-        low, high = found.membrane.low, found.membrane.high
+    for name, bound in bounds.items():
+        low, high = bound.membrane.low, bound.membrane.high
         channel = int(np.argmax(np.maximum(high - V_MAX, V_MIN - low)))
         if high[channel] > V_MAX or low[channel] < V_MIN:
             above = high[channel] - V_MAX >= V_MIN - low[channel]
@@ -270,7 +270,7 @@ def largest_shift(
     """
     low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
     reals = np.stack(np.broadcast_arrays(bias, v_fire, v_threshold, low.astype(np.float64))[:3])
-    found = np.full(reals.shape[1:], -1, np.int64)
+    largest = np.full(reals.shape[1:], -1, np.int64)
     for shift in range(MAX_EXPONENT + 1):
         scaled = np.rint(np.ldexp(reals, shift))
         held = (np.abs(scaled) <= np.iinfo(np.int32).max).all(axis=0)
@@ -284,8 +284,8 @@ def largest_shift(
             timesteps=timesteps,
         )
         fits = held & (reached.low >= -limit) & (reached.high <= limit)
-        found = np.where(fits, shift, found)
-    return found
+        largest = np.where(fits, shift, largest)
+    return largest
 
 
 def _decayed(v: Int64, decay: int) -> Int64:

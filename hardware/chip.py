@@ -180,7 +180,7 @@ def parse_chip(where: str, content: object) -> Chip:
 
 
 def check_chip(network: IntegerNetwork, chip: Chip) -> None:
-    """Refuse a network that needs what ``chip`` cannot do.
+    """Check that ``chip`` can do what a network needs.
 
     Give a network from :func:`dsr_deploy.hardware.schedule.schedule`, so that its delays are
     checked as well. Whether the network fits in size says

@@ -32,8 +32,8 @@ def parse(data: str | bytes) -> Any:
 
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:
     """Return ``text`` as one line: cut, and with a question mark for what cannot be printed."""
-    shown = "".join(c if c.isprintable() else "?" for c in text[:longest])
-    return shown + ("..." if len(text) > longest else "")
+    line = "".join(c if c.isprintable() else "?" for c in text[:longest])
+    return line + ("..." if len(text) > longest else "")
 
 
 def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -187,13 +187,13 @@ def collect(fired: NDArray[np.bool_], starts: Int32, channels: Int32, counts: In
     Number of spikes.
     """
     pixels, count = fired.shape
-    found = 0
+    spikes = 0
     for pixel in range(pixels):
-        starts[pixel] = found
+        starts[pixel] = spikes
         for c in range(count):
             if fired[pixel, c]:
-                channels[found] = c
+                channels[spikes] = c
                 counts[pixel, c] += 1
-                found += 1
-    starts[pixels] = found
-    return found
+                spikes += 1
+    starts[pixels] = spikes
+    return spikes

@@ -129,7 +129,7 @@ def map_network(network: IntegerNetwork, chip: Chip) -> Mapping:
     and :attr:`Mapping.fits` is false.
     """
     cuts: dict[str, _Cut] = {}
-    found: list[PopulationMapping] = []
+    mapped: list[PopulationMapping] = []
     for population in reversed(network.populations):  # out-axons depend on the targets' cores
         fan_out = _fan_out(network, population, cuts)
         possible = [
@@ -139,7 +139,7 @@ def map_network(network: IntegerNetwork, chip: Chip) -> Mapping:
         cut, usage = min(possible, key=_badness)
         cuts[population.name] = cut
         incoming = list(network.incoming(population))
-        found.append(
+        mapped.append(
             PopulationMapping(
                 name=population.name,
                 neurons=population.size,
@@ -152,7 +152,7 @@ def map_network(network: IntegerNetwork, chip: Chip) -> Mapping:
     uncertain = tuple(
         name for name in (*CORE_LIMITS, *_ASSUMPTIONS) if not _limit(chip, name).certain
     )
-    return Mapping(chip.name, tuple(reversed(found)), chip.cores.value, uncertain)
+    return Mapping(chip.name, tuple(reversed(mapped)), chip.cores.value, uncertain)
 
 
 def _limit(chip: Chip, name: str) -> Limit:

@@ -82,7 +82,7 @@ class Input:
             )
         if not (-128 <= self.low <= self.high <= 127):
             raise NetworkError(
-                f"input: payloads from {self.low} to {self.high}; int8 holds -128 to 127"
+                f"input: payloads must be within -128 to 127, not {self.low} to {self.high}"
             )
         numbers = (*self.mean, *self.std, self.pixel_scale, self.step)
         if not np.all(np.isfinite(numbers)) or min(*self.std, self.pixel_scale, self.step) <= 0:
@@ -118,18 +118,18 @@ class Population:
     def __post_init__(self) -> None:
         where = f"population '{self.name}'"
         if not self.name or self.name == INPUT:
-            raise NetworkError(f"{where}: a population needs a name other than '{INPUT}'")
+            raise NetworkError(f"{where}: the name must not be empty or '{INPUT}'")
         _check_shape(where, self.shape)
         for label in ("bias", "v_fire", "v_threshold"):
             _check_array(where, label, getattr(self, label), np.int32, (self.shape[0],))
         if not 0 <= self.decay < DECAY_ONE:
-            raise NetworkError(f"{where}: decay {self.decay}; 0 to {DECAY_ONE - 1} are possible")
+            raise NetworkError(f"{where}: decay must be 0 to {DECAY_ONE - 1}, not {self.decay}")
         if self.v_threshold.min() < 1:
             raise NetworkError(
-                f"{where}: v_threshold {self.v_threshold.min()}; a threshold is at least 1"
+                f"{where}: v_threshold must be at least 1, not {self.v_threshold.min()}"
             )
         if self.start < 0:
-            raise NetworkError(f"{where}: start step {self.start}; it is at least 0")
+            raise NetworkError(f"{where}: start must be at least 0, not {self.start}")
 
     @property
     def size(self) -> int:
@@ -286,10 +286,10 @@ class IntegerNetwork:
                         f"connection '{connection.name}': its source {reason}; populations stand "
                         "in order of evaluation, without cycles"
                     )
-                made = connection.output_shape(shapes[connection.source])
-                if made != population.shape:
+                shape = connection.output_shape(shapes[connection.source])
+                if shape != population.shape:
                     raise NetworkError(
-                        f"connection '{connection.name}': gives shape {made}, "
+                        f"connection '{connection.name}': gives shape {shape}, "
                         f"its target has {population.shape}"
                     )
             shapes[population.name] = population.shape
@@ -319,7 +319,9 @@ class IntegerNetwork:
 
 def _check_shape(where: str, shape: Shape) -> None:
     if len(shape) != 3 or any(not isinstance(n, int) or n < 1 for n in shape):
-        raise NetworkError(f"{where}: shape {shape}; three positive whole numbers (C, H, W) needed")
+        raise NetworkError(
+            f"{where}: shape must be three positive whole numbers (C, H, W), not {shape}"
+        )
 
 
 def _check_array(

@@ -75,21 +75,21 @@ def weight_names(network: IntegerNetwork) -> list[str]:
 
 def describe(network: IntegerNetwork) -> dict[str, Any]:
     """Return the graph as JSON: every field of the classes but the arrays."""
-    shown = network.input
+    source = network.input
     return {
         "format": FORMAT,
         "version": VERSION,
         "name": network.name,
         "timesteps": network.timesteps,
         "input": {
-            "shape": shown.shape,
-            "mean": [float(mean) for mean in shown.mean],
-            "std": [float(std) for std in shown.std],
-            "pixel_scale": float(shown.pixel_scale),
-            "step": float(shown.step),
-            "low": shown.low,
-            "high": shown.high,
-            "framed": shown.framed,
+            "shape": source.shape,
+            "mean": [float(mean) for mean in source.mean],
+            "std": [float(std) for std in source.std],
+            "pixel_scale": float(source.pixel_scale),
+            "step": float(source.step),
+            "low": source.low,
+            "high": source.high,
+            "framed": source.framed,
         },
         "populations": [
             {"name": p.name, "shape": p.shape, "decay": p.decay, "start": p.start}
@@ -142,9 +142,9 @@ def widths_text(network: IntegerNetwork) -> str:
     return ", ".join(map(str, weight_widths(network)))
 
 
-def difference(found: str, expected: str) -> str:
+def difference(widths: str, expected: str) -> str:
     """Say how a network of other :func:`identity` differs, by the widths of both, as text."""
-    return f"weights of {found} bits, not {expected}" if found != expected else "other numbers"
+    return f"weights of {widths} bits, not {expected}" if widths != expected else "other numbers"
 
 
 def network_of(graph: JsonObject, tensors: Tensors) -> IntegerNetwork:
@@ -173,7 +173,7 @@ def network_of(graph: JsonObject, tensors: Tensors) -> IntegerNetwork:
 
 
 def _input(entry: JsonObject) -> Input:
-    made = Input(
+    result = Input(
         shape=entry.triple("shape"),
         mean=entry.numbers("mean"),
         std=entry.numbers("std"),
@@ -184,7 +184,7 @@ def _input(entry: JsonObject) -> Input:
         framed=entry.flag("framed"),
     )
     entry.finish()
-    return made
+    return result
 
 
 def _population(entry: JsonObject, left: Tensors) -> Population:
@@ -192,11 +192,11 @@ def _population(entry: JsonObject, left: Tensors) -> Population:
     bias, v_fire, v_threshold = (
         _take(left, f"{name}.{label}", np.int32, (shape[0],)) for label in _VECTORS
     )
-    made = Population(
+    result = Population(
         name, shape, bias, v_fire, v_threshold, entry.whole("decay"), entry.whole("start")
     )
     entry.finish()
-    return made
+    return result
 
 
 def _connection(entry: JsonObject, left: Tensors, twins: Counter[tuple[str, str]]) -> Connection:
@@ -204,7 +204,8 @@ def _connection(entry: JsonObject, left: Tensors, twins: Counter[tuple[str, str]
     bits, shape = entry.whole("weight_bits"), entry.wholes("weight_shape")
     if not 1 <= len(shape) <= 4 or min(shape) < 1:
         raise NetworkError(
-            f"{entry.where}: weight_shape {list(shape)[:8]}; one to four positive whole numbers"
+            f"{entry.where}: weight_shape must be one to four positive whole numbers, "
+            f"not {list(shape)[:8]}"
         )
     name = _weight_name(source, target, twins)
     if bits <= PACKED_BITS:
@@ -215,10 +216,10 @@ def _connection(entry: JsonObject, left: Tensors, twins: Counter[tuple[str, str]
             raise NetworkError(f"tensor '{name}': {error}") from error
     else:
         weight = _take(left, name, np.int8, shape)
-    made = Connection(
+    result = Connection(
         source=source,
         target=target,
-        kind=cast(Kind, entry.text("kind")),  # the class refuses others
+        kind=cast(Kind, entry.text("kind")),  # the class checks it
         weight=weight,
         weight_bits=bits,
         exponent=entry.whole("exponent"),
@@ -229,7 +230,7 @@ def _connection(entry: JsonObject, left: Tensors, twins: Counter[tuple[str, str]
         delay=entry.whole("delay"),
     )
     entry.finish()
-    return made
+    return result
 
 
 def _name(entry: JsonObject, key: str) -> str:
@@ -241,21 +242,21 @@ def _name(entry: JsonObject, key: str) -> str:
 def _check_name(where: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise NetworkError(
-            f"{where}: name '{printable(name, 60)}'; letters, digits, '_', '.' and '-' make a "
-            "name, the first is a letter, a digit or '_'"
+            f"{where}: name '{printable(name, 60)}' must be letters, digits, '_', '.' and '-', "
+            "and begin with a letter, a digit or '_'"
         )
 
 
 def check_allowed(network: IntegerNetwork) -> None:
-    """Refuse names and sizes that the format does not allow, of a network read or written."""
+    """Check that the format allows the names and sizes of a network read or written."""
     for text in (network.name, *network.classes):
         if len(text) > LONGEST_TEXT or not text.isprintable():
             raise NetworkError(
-                f"network: name '{printable(text, 60)}'; names are printable, "
-                f"at most {LONGEST_TEXT} characters"
+                f"network: name '{printable(text, 60)}' must be printable and of at most "
+                f"{LONGEST_TEXT} characters"
             )
     if any(abs(weight) > _READOUT_LIMIT for weight in network.readout):
-        raise NetworkError(f"network: readout weights are within +-{_READOUT_LIMIT}")
+        raise NetworkError(f"network: readout weights must be within +-{_READOUT_LIMIT}")
     for population in network.populations:
         _check_name("population", population.name)
         _check_size(f"population '{population.name}'", population.shape, (0, 0))
@@ -270,7 +271,7 @@ def _check_size(where: str, shape: Shape, padding: Pair) -> None:
     size = channels * (height + 2 * padding[0]) * (width + 2 * padding[1])
     if size > MAX_NEURONS:
         raise NetworkError(
-            f"{where}: {size} values with padding; at most {MAX_NEURONS} are possible"
+            f"{where}: {size} values with padding, at most {MAX_NEURONS} are allowed"
         )
 
 

@@ -89,7 +89,7 @@ def to_bytes(network: IntegerNetwork) -> bytes:
     data = save(tensors, {_KEY: f"{checksum(text, tensors)} {text}"})
     _header_length(data)
     if len(data) > MAX_FILE:
-        raise NetworkError(f"network: {len(data)} bytes; at most {MAX_FILE} are possible")
+        raise NetworkError(f"network: {len(data)} bytes, at most {MAX_FILE} are allowed")
     return data
 
 
@@ -124,9 +124,9 @@ def _parse(data: bytes) -> IntegerNetwork:
         )
     graph = load_object("network", text)
     if (name := graph.text("format")) != FORMAT:
-        raise NetworkError(f"a file of format '{name}', '{FORMAT}' is read")
+        raise NetworkError(f"format must be '{FORMAT}', not '{name}'")
     if (version := graph.whole("version")) != VERSION:
-        raise NetworkError(f"format version {version}; version {VERSION} is read, export it again")
+        raise NetworkError(f"format version must be {VERSION}, not {version}; export it again")
     if checksum(text, tensors) != noted:
         raise NetworkError("the checksum does not match the content; export it again")
     network = network_of(graph, tensors)
@@ -137,7 +137,5 @@ def _parse(data: bytes) -> IntegerNetwork:
 def _header_length(data: bytes) -> int:
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     if MAX_HEADER < length <= len(data):
-        raise NetworkError(
-            f"network: a header of {length} bytes; at most {MAX_HEADER} are possible"
-        )
+        raise NetworkError(f"network: a header of {length} bytes, at most {MAX_HEADER} are allowed")
     return length

@@ -21,7 +21,7 @@ _KINDS: Final = {
 def open_regular(path: str | Path) -> BufferedReader:
     """Open a regular file, or a link to one, for reading.
 
-    Anything else is refused at once: to open a FIFO would wait for someone who writes to it, and
+    Anything else is an error at once: to open a FIFO would wait for someone who writes to it, and
     some devices never end.
 
     Raises
@@ -34,8 +34,8 @@ def open_regular(path: str | Path) -> BufferedReader:
     try:
         kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
         if kind != stat.S_IFREG:
-            found = _KINDS.get(kind, "something else")
-            raise OSError(errno.EINVAL, f"it is {found}, not a regular file", str(path))
+            name = _KINDS.get(kind, "something else")
+            raise OSError(errno.EINVAL, f"it is {name}, not a regular file", str(path))
         return open(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -64,5 +64,5 @@ def read_regular(path: str | Path, most: int) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise OSError(errno.EFBIG, f"{size:,} bytes; at most {most:,} are possible", str(path))
+            raise OSError(errno.EFBIG, f"{size:,} bytes, at most {most:,} are allowed", str(path))
         return file.read(size)

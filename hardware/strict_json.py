@@ -22,7 +22,7 @@ def load_object(where: str, data: str | bytes) -> JsonObject:
 
 
 class JsonObject:
-    """The fields of a JSON object, taken one by one; :meth:`finish` refuses what is left.
+    """The fields of a JSON object, taken one by one; :meth:`finish` checks that none is left.
 
     ``where`` begins every error: ``population 2: field 'decay' is 0.5, not a whole number``.
     Every method raises JsonError if its field is missing or of another type.
@@ -88,7 +88,7 @@ class JsonObject:
         return tuple(JsonObject(f"{singular} {i}", item) for i, item in enumerate(self._list(key)))
 
     def finish(self) -> None:
-        """Refuse fields that nobody asked for."""
+        """Check that every field was taken."""
         for key in sorted(self._left):
             raise JsonError(f"{self.where}: unknown field {_show(key)}")
 

@@ -107,8 +107,8 @@ def fixed16_planes(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _add_pixels(total: Tensor, spec: ConnectionSpec, pixels: Pixels, weight: Tensor | None) -> None:
     """Add the currents of the input, always in float32: an image is worth one timestep."""
     if pixels.constant:
-        made = transmit(spec, pixels.steps(0, 1, torch.float32), weight)
-        total.add_(made.permute(0, 2, 3, 1))
+        current = transmit(spec, pixels.steps(0, 1, torch.float32), weight)
+        total.add_(current.permute(0, 2, 3, 1))
         return
     for part, sent in _chunks(total, pixels, torch.float32):
         part.add_(transmit(spec, sent, weight))

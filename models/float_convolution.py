@@ -49,8 +49,8 @@ class FloatConvolution:
         fresh : ``total`` holds nothing yet, whatever stands in it
         """
         if not self._in_place:
-            made = F.conv2d(sent, self._weight, None, *self._plain)
-            total.copy_(made) if fresh else total.add_(made)
+            result = F.conv2d(sent, self._weight, None, *self._plain)
+            total.copy_(result) if fresh else total.add_(result)
             return
         if fresh:
             total.zero_()
@@ -58,8 +58,8 @@ class FloatConvolution:
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(
                 self._weight, *self._geometry, list(sent.shape)
             )
-        made = torch.ops.mkldnn._convolution_pointwise_.binary(
+        result = torch.ops.mkldnn._convolution_pointwise_.binary(
             total, sent, self._packed, None, *self._geometry, "add", 1.0, None, [], None
         )
-        if made.data_ptr() != total.data_ptr():
-            total.copy_(made)
+        if result.data_ptr() != total.data_ptr():
+            total.copy_(result)

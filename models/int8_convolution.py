@@ -49,12 +49,12 @@ class Int8Convolution:
         """
         if fresh:
             total.zero_()
-        made = torch.ops.onednn.qconv2d_pointwise.binary(
+        result = torch.ops.onednn.qconv2d_pointwise.binary(
             spikes, 1.0, 0, self._weight, self._scale, self._zero, total, None, *self._geometry,
             1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "none", [], "",
         )  # fmt: skip
-        if made.data_ptr() != total.data_ptr():
-            total.copy_(made)
+        if result.data_ptr() != total.data_ptr():
+            total.copy_(result)
 
 
 @cache

@@ -49,15 +49,15 @@ class Neuron:
 
     def __post_init__(self) -> None:
         if self.kind not in ("if", "lif"):
-            raise ValueError(f"neuron {self.kind!r}; if and lif are known")
+            raise ValueError(f"neuron {self.kind!r}: choose if or lif")
         if not 1 <= self.timesteps <= 1024:
-            raise ValueError(f"timesteps {self.timesteps}; 1 to 1024 are possible")
+            raise ValueError(f"timesteps must be 1 to 1024, not {self.timesteps}")
         if not 0 < self.alpha <= 1:
-            raise ValueError(f"alpha {self.alpha}; it lies above 0 and is at most 1")
+            raise ValueError(f"alpha must be above 0 and at most 1, not {self.alpha}")
         for name in ("v_threshold_min", "tau", "dt"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} {value}; it must be positive and finite")
+                raise ValueError(f"{name} must be positive and finite, not {value}")
 
     @property
     def leak(self) -> float:

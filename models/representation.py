@@ -79,11 +79,11 @@ def represent(
         signal = c.signal
         tensors += [signal.representation, signal.plain_mean.detach(), c.weight, c.covariance]
     specs = tuple(c.spec for c in incoming)
-    made = _Population.apply(  # type: ignore[no-untyped-call]
+    result = _Population.apply(  # type: ignore[no-untyped-call]
         value, neuron, precision, specs, mean.of_batch,
         mean.inverse_std, mean.weighted, mean.plain, height, *parameters, *tensors,
     )  # fmt: skip
-    return cast(Tensor, made)
+    return cast(Tensor, result)
 
 
 def clamp_gradients(

@@ -56,12 +56,12 @@ def assemble(planned: Plan, tensors: Tensors, payloads: NDArray[np.int8]) -> Ass
     """
     if len(payloads) > 1:
         check_alignment(planned)
-    made = {p.name: _process(p, tensors, payloads) for p in planned.processes}
+    built = {p.name: _process(p, tensors, payloads) for p in planned.processes}
     for wire in planned.wires:
-        _connect(made[wire.source], made[wire.target])
+        _connect(built[wire.source], built[wire.target])
     return Assembly(
-        source=next(p for p in made.values() if isinstance(p, Source)),
-        populations={name: p for name, p in made.items() if isinstance(p, Spiking)},
+        source=next(p for p in built.values() if isinstance(p, Source)),
+        populations={name: p for name, p in built.items() if isinstance(p, Spiking)},
         steps=planned.steps(len(payloads)),
     )
 

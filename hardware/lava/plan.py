@@ -142,11 +142,11 @@ def make_plan(network: IntegerNetwork, digest: str) -> Plan:
     processes += (_spiking(p, network.timesteps) for p in network.populations)
     wires: list[Wire] = []
     for connection, weight in zip(network.connections, weight_names(network), strict=True):
-        made: list[Process] = [_synapses(network, connection, weight)]
+        chain: list[Process] = [_synapses(network, connection, weight)]
         if connection.delay:
-            made.insert(0, Delay(f"{weight}/delay", made[0].shape, connection.delay))
-        processes += made
-        way = (connection.source, *(process.name for process in made), connection.target)
+            chain.insert(0, Delay(f"{weight}/delay", chain[0].shape, connection.delay))
+        processes += chain
+        way = (connection.source, *(process.name for process in chain), connection.target)
         wires += itertools.starmap(Wire, itertools.pairwise(way))
     return Plan(digest, tuple(processes), tuple(wires))
 

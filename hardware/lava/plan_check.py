@@ -34,7 +34,7 @@ _FEEDS: Final[dict[type[Process], tuple[type[Process], ...]]] = {
 
 
 def check_plan(plan: Plan, network: IntegerNetwork, digest: str, where: str) -> None:
-    """Refuse a plan from which no processes of ``network`` can be built.
+    """Check that the processes of ``network`` can be built from a plan.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def check_plan(plan: Plan, network: IntegerNetwork, digest: str, where: str) -> 
 
 def _check_plan(plan: Plan, network: IntegerNetwork, digest: str) -> None:
     if plan.network != digest:
-        raise PlanError("it describes another network than the one beside it")
+        raise PlanError("it does not describe the network beside it")
     names = [process.name for process in plan.processes]
     for i, name in enumerate(names):
         if name in names[:i]:
@@ -69,7 +69,7 @@ def _check_plan(plan: Plan, network: IntegerNetwork, digest: str) -> None:
 
 
 def check_alignment(plan: Plan) -> None:
-    """Refuse a plan in which spikes of one sample would reach the next.
+    """Check that in a plan no spikes of one sample reach the next.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _check_process(process: Process, network: IntegerNetwork, tensors: Tensors) 
 
 
 def _check_wires(plan: Plan, tensors: Tensors) -> None:
-    """Refuse a wire that leads nowhere, and a process with too few or too many of them."""
+    """Check that every wire leads somewhere, and that every process has as many as it needs."""
     processes = {process.name: process for process in plan.processes}
     fed = dict.fromkeys(processes, 0)
     for wire in plan.wires:

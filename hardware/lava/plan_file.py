@@ -86,9 +86,9 @@ def _describe(process: Process) -> dict[str, Any]:
 def _parse(data: bytes) -> Plan:
     whole = load_object("plan", data)
     if (name := whole.text("format")) != FORMAT:
-        raise PlanError(f"a file of format '{name}', '{FORMAT}' is read")
+        raise PlanError(f"format must be '{FORMAT}', not '{name}'")
     if (version := whole.whole("version")) != VERSION:
-        raise PlanError(f"format version {version}; version {VERSION} is read")
+        raise PlanError(f"format version must be {VERSION}, not {version}")
     plan = Plan(
         network=whole.text("network"),
         processes=tuple(_process(entry) for entry in whole.nested_list("processes", "process")),
@@ -100,11 +100,11 @@ def _parse(data: bytes) -> Plan:
 
 def _process(entry: JsonObject) -> Process:
     kind = entry.text("process")
-    made: Process
+    process: Process
     if kind == "Source":
-        made = Source(_name(entry), entry.triple("shape"), entry.whole("repeat"))
+        process = Source(_name(entry), entry.triple("shape"), entry.whole("repeat"))
     elif kind == "Spiking":
-        made = Spiking(
+        process = Spiking(
             name=_name(entry),
             shape=entry.triple("shape"),
             bias=_name(entry, "bias"),
@@ -115,21 +115,21 @@ def _process(entry: JsonObject) -> Process:
             timesteps=entry.whole("timesteps"),
         )
     elif kind == "Delay":
-        made = Delay(_name(entry), entry.triple("shape"), entry.whole("steps"))
+        process = Delay(_name(entry), entry.triple("shape"), entry.whole("steps"))
     elif kind in SYNAPTIC_TYPES:
-        made = _synapses(entry, kind)
+        process = _synapses(entry, kind)
     else:
-        known = ", ".join(("Source", "Spiking", "Delay", *SYNAPTIC_TYPES))
-        raise PlanError(f"{entry.where}: process '{kind}'; known are {known}")
+        choices = ", ".join(("Source", "Spiking", "Delay", *SYNAPTIC_TYPES))
+        raise PlanError(f"{entry.where}: process '{kind}': choose one of {choices}")
     entry.finish()
-    return made
+    return process
 
 
 def _synapses(entry: JsonObject, process: SynapticType) -> Synapses:
     return Synapses(
         name=_name(entry),
         process=process,
-        kind=cast(Kind, entry.text("kind")),  # the check of the plan refuses others
+        kind=cast(Kind, entry.text("kind")),  # the check of the plan checks it
         weight=_name(entry, "weight"),
         exponent=entry.whole("exponent"),
         shape=entry.triple("shape"),
@@ -142,9 +142,9 @@ def _synapses(entry: JsonObject, process: SynapticType) -> Synapses:
 
 
 def _wire(entry: JsonObject) -> Wire:
-    made = Wire(_name(entry, "from"), _name(entry, "to"))
+    wire = Wire(_name(entry, "from"), _name(entry, "to"))
     entry.finish()
-    return made
+    return wire
 
 
 def _name(entry: JsonObject, key: str = "name") -> str:

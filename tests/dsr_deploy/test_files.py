@@ -83,7 +83,7 @@ def test_a_file_beyond_its_limit_is_refused_unread(
     with pytest.raises(UserError) as refused:
         files.read_json(path)
     assert str(refused.value) == (
-        f"{path}: cannot be read (67,108,865 bytes; at most 67,108,864 are possible)"
+        f"{path}: cannot be read (67,108,865 bytes, at most 67,108,864 are allowed)"
     )
 
 

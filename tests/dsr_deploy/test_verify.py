@@ -191,7 +191,7 @@ def test_processes_of_another_network_are_refused_before_lava_starts(run: RunDir
     other = lava_engine.to_files(schedule(sample_run.network(1)))["lava.json"]
     path.write_bytes(other)
     assert refused(run, "event", "lava") == (
-        f"{path}: it describes another network than the one beside it; run `dsr-deploy export "
+        f"{path}: it does not describe the network beside it; run `dsr-deploy export "
         f"--target loihi --bits 4 --run {run.path}`"
     )
 

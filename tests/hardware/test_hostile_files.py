@@ -138,7 +138,7 @@ def test_a_header_longer_than_the_file_is_refused(length: int) -> None:
 def test_a_header_of_more_than_four_mebibytes_is_refused_unread() -> None:
     header = b"[" * (MAX_HEADER + 1)
     assert refusal(container(header)) == (
-        "file: network: a header of 4194305 bytes; at most 4194304 are possible"
+        "file: network: a header of 4194305 bytes, at most 4194304 are allowed"
     )
 
 
@@ -150,14 +150,14 @@ def test_a_network_whose_header_would_be_too_long_is_not_written(
     with pytest.raises(NetworkError) as refused:
         to_bytes(golden_network("if"))
     assert str(refused.value) == (
-        f"network: a header of {length} bytes; at most {length - 1} are possible"
+        f"network: a header of {length} bytes, at most {length - 1} are allowed"
     )
     monkeypatch.setattr(network_file, "MAX_HEADER", length)
     monkeypatch.setattr(network_file, "MAX_FILE", len(WHOLE) - 1)
     with pytest.raises(NetworkError) as refused:
         to_bytes(golden_network("if"))
     assert str(refused.value) == (
-        f"network: {len(WHOLE)} bytes; at most {len(WHOLE) - 1} are possible"
+        f"network: {len(WHOLE)} bytes, at most {len(WHOLE) - 1} are allowed"
     )
 
 
@@ -168,7 +168,7 @@ def test_a_file_of_more_than_a_gibibyte_is_refused_unread(tmp_path: Path) -> Non
     with pytest.raises(NetworkError) as refused:
         read(path)
     assert str(refused.value) == (
-        f"{path}: cannot be read (1,073,741,825 bytes; at most 1,073,741,824 are possible)"
+        f"{path}: cannot be read (1,073,741,825 bytes, at most 1,073,741,824 are allowed)"
     )
 
 
@@ -205,7 +205,7 @@ def test_a_version_other_than_the_first_is_refused_by_name(version: object) -> N
     text = json.dumps({"format": "dsr-deploy integer network", "version": version, "new": {}})
     message = refusal(sealed(text, {"more": np.zeros(3, np.float64)}))
     if type(version) is int:
-        assert message == (f"file: format version {version}; version 1 is read, export it again")
+        assert message == (f"file: format version must be 1, not {version}; export it again")
     else:
         assert re.match(r"^file: network: field 'version' is .*, not a whole number", message)
 

@@ -157,14 +157,15 @@ def process(content: Content, name: str) -> Content:
     [
         (
             lambda c: c.update(format="x"),
-            "a file of format 'x', 'dsr-deploy lava processes' is read",
+            "format must be 'dsr-deploy lava processes', not 'x'",
         ),
-        (lambda c: c.update(version=2), "format version 2; version 1 is read"),
+        (lambda c: c.update(version=2), "format version must be 1, not 2"),
         (lambda c: c.pop("wires"), "plan: field 'wires' is missing"),
         (lambda c: c.update(more=1), 'plan: unknown field "more"'),
         (
             lambda c: c["processes"][0].update(process="Reward"),
-            "process 0: process 'Reward'; known are Source, Spiking, Delay, Conv, Dense, Sparse",
+            "process 0: process 'Reward': choose one of Source, Spiking, Delay, Conv, Dense, "
+            "Sparse",
         ),
         (
             lambda c: process(c, "a").update(start=1.5),
@@ -172,7 +173,7 @@ def process(content: Content, name: str) -> Content:
         ),
         (
             lambda c: c.update(network="0" * 64),
-            "it describes another network than the one beside it",
+            "it does not describe the network beside it",
         ),
         (lambda c: c["processes"].append(c["processes"][0]), "process 'input': two have that name"),
         (

@@ -145,7 +145,7 @@ def test_a_safetensors_file_of_something_else_is_refused():
 EDITS = {
     "version": (
         lambda g, t: g.update(version=2),
-        "format version 2; version 1 is read, export it again",
+        "format version must be 1, not 2; export it again",
     ),
     "format": (
         lambda g, t: g.update(format="x\ny"),
@@ -153,7 +153,7 @@ EDITS = {
     ),
     "other format": (
         lambda g, t: g.update(format="nir"),
-        "a file of format 'nir', 'dsr-deploy integer network' is read",
+        "format must be 'dsr-deploy integer network', not 'nir'",
     ),
     "missing field": (
         lambda g, t: g["populations"][1].pop("decay"),
@@ -197,12 +197,12 @@ EDITS = {
     ),
     "readout": (
         lambda g, t: g.update(readout=[1, 2**31]),
-        "network: readout weights are within +-2147483647",
+        "network: readout weights must be within +-2147483647",
     ),
     "path as a name": (
         lambda g, t: g["populations"][0].update(name="../hidden"),
-        "population 0: name '../hidden'; letters, digits, '_', '.' and '-' make a name, "
-        "the first is a letter, a digit or '_'",
+        "population 0: name '../hidden' must be letters, digits, '_', '.' and '-', and "
+        "begin with a letter, a digit or '_'",
     ),
     "control characters": (
         lambda g, t: g["classes"].__setitem__(0, "cat\x1b[2J"),
@@ -228,7 +228,7 @@ EDITS = {
     ),
     "huge picture": (
         lambda g, t: huge_picture(g, t),
-        f"population 'hidden': {2**32} values with padding; at most 16777216 are possible",
+        f"population 'hidden': {2**32} values with padding, at most 16777216 are allowed",
     ),
     "huge weight": (
         lambda g, t: g["connections"][0].update(weight_shape=[2**40, 2**40]),
@@ -236,7 +236,7 @@ EDITS = {
     ),
     "empty weight": (
         lambda g, t: g["connections"][0].update(weight_shape=[0, 3]),
-        "connection 0: weight_shape [0, 3]; one to four positive whole numbers",
+        "connection 0: weight_shape must be one to four positive whole numbers, not [0, 3]",
     ),
     "missing tensor": (
         lambda g, t: t.pop("out.v_fire"),
@@ -268,7 +268,7 @@ EDITS = {
     ),
     "threshold": (
         lambda g, t: t.update({"hidden.v_threshold": np.zeros(1, np.int32)}),
-        "population 'hidden': v_threshold 0; a threshold is at least 1",
+        "population 'hidden': v_threshold must be at least 1, not 0",
     ),
 }
 
@@ -310,9 +310,9 @@ def test_names_that_cannot_be_read_are_not_written(network):
     changed = replace(
         network, populations=(hidden, network.populations[1]), connections=connections
     )
-    with pytest.raises(NetworkError, match=r"^population: name 'a/b'; letters, digits"):
+    with pytest.raises(NetworkError, match=r"^population: name 'a/b' must be letters, digits"):
         to_bytes(changed)
-    with pytest.raises(NetworkError, match=r"^network: name 'two\?lines'; names are printable"):
+    with pytest.raises(NetworkError, match=r"^network: name 'two\?lines' must be printable"):
         to_bytes(replace(network, name="two\nlines"))
 
 

@@ -74,5 +74,5 @@ def test_a_link_to_a_regular_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     (tmp_path / "link").symlink_to("file")
     assert read_regular(tmp_path / "link", 5) == b"12345"
-    with pytest.raises(OSError, match="5 bytes; at most 4 are possible"):
+    with pytest.raises(OSError, match="5 bytes, at most 4 are allowed"):
         read_regular(tmp_path / "link", 4)

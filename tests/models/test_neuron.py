@@ -151,11 +151,11 @@ def test_weights_of_the_representation() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "lif2"}, r"^neuron 'lif2'; if and lif are known$"),
-        ({"timesteps": 0}, r"^timesteps 0; 1 to 1024 are possible$"),
-        ({"alpha": 1.5}, r"^alpha 1\.5; it lies above 0 and is at most 1$"),
-        ({"tau": 0.0}, r"^tau 0\.0; it must be positive and finite$"),
-        ({"dt": float("nan")}, r"^dt nan; it must be positive and finite$"),
+        ({"kind": "lif2"}, r"^neuron 'lif2': choose if or lif$"),
+        ({"timesteps": 0}, r"^timesteps must be 1 to 1024, not 0$"),
+        ({"alpha": 1.5}, r"^alpha must be above 0 and at most 1, not 1\.5$"),
+        ({"tau": 0.0}, r"^tau must be positive and finite, not 0\.0$"),
+        ({"dt": float("nan")}, r"^dt must be positive and finite, not nan$"),
     ],
 )
 def test_constants_out_of_range_are_refused(change: dict[str, object], message: str) -> None:

@@ -102,8 +102,7 @@ def test_processes_of_another_network_are_refused(tmp_path: Path) -> None:
     (tmp_path / "network.safetensors").write_bytes(network_file.to_bytes(mine))
     (tmp_path / "lava.json").write_bytes(lava_engine.to_files(other)["lava.json"])
     message = (
-        f"lava: {tmp_path}/lava.json: it describes another network than the one beside it; "
-        "export again"
+        f"lava: {tmp_path}/lava.json: it does not describe the network beside it; export again"
     )
     with pytest.raises(LavaError, match=f"^{re.escape(message)}$"):
         lava_engine.run_files(tmp_path, mine, random_network(0).payloads(1))
