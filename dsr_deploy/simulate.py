@@ -393,7 +393,7 @@ def _report(
         updates=sum(population.updates for population in counts.values()) / samples,
         sparsity=sparsity.measure(network, simulation),
         energy=tuple(line for line in lines if line.part == "total"),
-        ranges=tuple(_range(name, seen, proven[name].membrane) for name, seen in counts.items()),
+        ranges=tuple(_range(name, seen, proven[name]) for name, seen in counts.items()),
         chip=chip_use(network, chip),
         made_from=made_from,
     )

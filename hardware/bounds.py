@@ -61,21 +61,6 @@ class MembraneRange:
         return np.maximum(self.u_high, self.v_high)
 
 
-@dataclass(frozen=True, eq=False)
-class Bounds:
-    """Proven range of a population, per channel.
-
-    Attributes
-    ----------
-    current_low, current_high : int64 (C,), input to a neuron at one timestep, with its bias
-    membrane : the potential over all timesteps, arrays of shape (C,)
-    """
-
-    current_low: Int64
-    current_high: Int64
-    membrane: MembraneRange
-
-
 def membrane_range(
     low: ArrayLike,
     high: ArrayLike,
@@ -186,12 +171,15 @@ def current_range(network: IntegerNetwork, population: Population) -> tuple[Int6
     return low, high
 
 
-def network_bounds(network: IntegerNetwork) -> dict[str, Bounds]:
-    """Return the proven ranges of every population by name, for any input whatsoever."""
+def network_bounds(network: IntegerNetwork) -> dict[str, MembraneRange]:
+    """Return what each population's registers may have to hold, by name, whatever the input.
+
+    The arrays are of shape (C,), one value per channel.
+    """
     bounds = {}
     for population in network.populations:
         low, high = current_range(network, population)
-        membrane = membrane_range(
+        bounds[population.name] = membrane_range(
             low,
             high,
             v_fire=population.v_fire,
@@ -199,11 +187,10 @@ def network_bounds(network: IntegerNetwork) -> dict[str, Bounds]:
             decay=population.decay,
             timesteps=network.timesteps,
         )
-        bounds[population.name] = Bounds(low, high, membrane)
     return bounds
 
 
-def check(network: IntegerNetwork) -> dict[str, Bounds]:
+def check(network: IntegerNetwork) -> dict[str, MembraneRange]:
     """Prove that no membrane potential overflows and that every sum is exact in float32.
 
     Returns
@@ -227,7 +214,7 @@ def check(network: IntegerNetwork) -> dict[str, Bounds]:
             )
     bounds = network_bounds(network)
     for name, bound in bounds.items():
-        low, high = bound.membrane.low, bound.membrane.high
+        low, high = bound.low, bound.high
         channel = int(np.argmax(np.maximum(high - V_MAX, V_MIN - low)))
         if high[channel] > V_MAX or low[channel] < V_MIN:
             above = high[channel] - V_MAX >= V_MIN - low[channel]

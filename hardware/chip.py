@@ -219,7 +219,7 @@ def obstacles(network: IntegerNetwork, chip: Chip) -> Iterator[str]:
         yield from _connection_obstacles(connection, chip)
     bounds = network_bounds(network)
     for population in network.populations:
-        membrane = bounds[population.name].membrane
+        membrane = bounds[population.name]
         yield from _range_obstacle(population, membrane.low, membrane.high, chip)
         yield from _population_obstacles(population, chip)
     per_core, cores = chip.threshold_settings_per_core.value, chip.cores.value

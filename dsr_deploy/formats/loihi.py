@@ -66,7 +66,7 @@ def summarize(network: IntegerNetwork) -> list[LayerSummary]:
     rows = []
     for population in schedule(network).populations:
         incoming = list(network.incoming(population))
-        membrane = proven[population.name].membrane
+        membrane = proven[population.name]
         rows.append(
             LayerSummary(
                 name=population.name,

@@ -35,10 +35,16 @@ def synapses(made: IntegerNetwork, name: str) -> int:
     return sum(ones(c, np.ones((1, 1, *made.shapes[c.source]), np.int64)) for c in incoming)
 
 
+def profile_of(name: str) -> dict[str, Any]:
+    """Return what the YAML file of a chip holds."""
+    file = resources.files("dsr_deploy.hardware") / "chips" / f"{name}.yaml"
+    limits: dict[str, Any] = yaml.safe_load(file.read_text())
+    return limits
+
+
 def chip_of(made: IntegerNetwork) -> dict[str, Any]:
     """Return what the network takes of Loihi 2, with the limits as the chip's YAML has them."""
-    file = resources.files("dsr_deploy.hardware") / "chips" / "loihi2.yaml"
-    limits = yaml.safe_load(file.read_text())
+    limits = profile_of("loihi2")
     numbers = {k: v for k, v in limits.items() if isinstance(v, dict) and "certain" in v}
     doubtful = {k: v["value"] for k, v in numbers.items() if not v["certain"]}
     layers = []
@@ -81,7 +87,7 @@ def summary(made: IntegerNetwork) -> list[dict[str, Any]]:
     for p in made.populations:
         incoming = [c for c in made.connections if c.target == p.name]
         starts[p.name] = 1 + max(starts[c.source] for c in incoming)
-        membrane = bounds.network_bounds(made)[p.name].membrane
+        membrane = bounds.network_bounds(made)[p.name]
         rows.append({
             "name": p.name,
             "shape": list(p.shape),
@@ -110,6 +116,7 @@ def test_the_manifest_says_what_was_exported(seen: Seen) -> None:
             "target": "loihi",
             "bits": BITS,
             "chip": chip_of(seen.network),
+            "profile": profile_of("loihi2"),
             "layers": summary(seen.network),
             "source": "quantized-4/network.safetensors",
             "made_from": digest(seen, "quantized-4/network.safetensors"),
@@ -124,7 +131,7 @@ def test_the_manifest_says_what_was_exported(seen: Seen) -> None:
 def ranges(seen: Seen) -> list[dict[str, Any]]:
     proven, rows = bounds.network_bounds(seen.network), []
     for name, u in seen.u.items():
-        low, high = int(proven[name].membrane.u_low.min()), int(proven[name].membrane.u_high.max())
+        low, high = int(proven[name].u_low.min()), int(proven[name].u_high.max())
         rows.append({
             "name": name,
             "seen_low": min(0, int(u.min())),

@@ -199,7 +199,7 @@ def test_all_inputs_of_a_single_neuron_reach_exactly_the_bound(payloads):
     net = single_neuron(payloads)
     every = np.array(list(itertools.product(payloads, repeat=6)), np.int8)
     seen = observe(net, every.reshape(-1, 3, 2, 1, 1))["neuron"]
-    found = bounds.check(net)["neuron"].membrane
+    found = bounds.check(net)["neuron"]
     np.testing.assert_array_equal(seen, [found.u_low, found.u_high, found.v_low, found.v_high])
 
 
@@ -207,7 +207,7 @@ def test_constant_images_stay_within_the_bound():
     net = single_neuron((-2, -1, 0, 1, 2), framed=False)
     every = np.array(list(itertools.product(range(-2, 3), repeat=2)), np.int8)
     seen = observe(net, every.reshape(-1, 2, 1, 1))["neuron"]
-    found = bounds.check(net)["neuron"].membrane
+    found = bounds.check(net)["neuron"]
     assert_within(seen, found)
 
 
@@ -254,7 +254,7 @@ def test_random_networks_stay_within_the_bound(seed, padding, stride, decay, fra
     payloads = rng.integers(low, high + 1, (8, *frames, 2, 3, 3)).astype(np.int8)
     found = bounds.check(net)
     for name, seen in observe(net, payloads).items():
-        assert_within(seen, found[name].membrane)
+        assert_within(seen, found[name])
 
 
 def convolution(weight, **options):
@@ -385,8 +385,8 @@ def test_a_register_that_is_just_full_passes_and_one_more_does_not():
         out = population("out", (1, 1, 1), bias=bias, v_fire=V_MAX, v_threshold=V_MAX)
         return network((1, 1, 1), [out], [linear("input", "out", [[0]])], timesteps=1)
 
-    assert bounds.check(net(V_MAX))["out"].membrane.u_high.tolist() == [V_MAX]
-    assert bounds.check(net(V_MIN))["out"].membrane.u_low.tolist() == [V_MIN]
+    assert bounds.check(net(V_MAX))["out"].u_high.tolist() == [V_MAX]
+    assert bounds.check(net(V_MIN))["out"].u_low.tolist() == [V_MIN]
     for bias in (V_MAX + 1, V_MIN - 1):
         with pytest.raises(RegisterError, match=f"may reach {bias},"):
             bounds.check(net(bias))

@@ -122,16 +122,16 @@ def observe(network: IntegerNetwork, payloads: Payloads) -> Reached:
     return reached
 
 
-def assert_within(reached: Reached, proven: dict[str, bounds.Bounds]) -> None:
+def assert_within(reached: Reached, proven: dict[str, bounds.MembraneRange]) -> None:
     for name, (low, high) in reached.items():
-        membrane = proven[name].membrane
+        membrane = proven[name]
         assert (low >= membrane.low).all(), name
         assert (high <= membrane.high).all(), name
 
 
-def furthest(proven: bounds.Bounds) -> tuple[int, int, int]:
+def furthest(proven: bounds.MembraneRange) -> tuple[int, int, int]:
     """Return channel, side (0 low, 1 high) and magnitude of a population's largest bound."""
-    sides = np.stack([-proven.membrane.low, proven.membrane.high])
+    sides = np.stack([-proven.low, proven.high])
     side, channel = np.unravel_index(int(sides.argmax()), sides.shape)
     return int(channel), int(side), int(sides.max())
 
@@ -202,8 +202,8 @@ def test_a_search_reaches_half_of_the_bound_of_every_layer_and_never_more_than_a
         )
         assert 2 * top >= most, f"{name}: {top} of {most}"
         counts = Simulator(network).run(best).populations[name]
-        assert proven[name].membrane.low.min() <= counts.u_min
-        assert counts.u_max <= proven[name].membrane.high.max()
+        assert proven[name].low.min() <= counts.u_min
+        assert counts.u_max <= proven[name].high.max()
 
 
 def test_a_network_built_to_overflow_is_refused_where_an_input_overflows_it() -> None:
@@ -245,5 +245,5 @@ def test_a_network_built_to_overflow_is_refused_where_an_input_overflows_it() ->
         network,
         connections=tuple(replace(c, exponent=max(0, c.exponent - 1)) for c in network.connections),
     )
-    assert bounds.check(less)["second"].membrane.high.max() == reached // 2
+    assert bounds.check(less)["second"].high.max() == reached // 2
     assert observe(less, worst)["second"][1].max() == reached // 2

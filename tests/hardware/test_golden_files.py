@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from golden_networks import FOLDER, KINDS, Kind, golden_network, golden_payloads, summary
+from pipelined_chip import run_scheduled
 
 from dsr_deploy import __version__
 from dsr_deploy.engines import onnx as onnx_engine
@@ -18,7 +19,6 @@ from dsr_deploy.hardware import bounds, reference
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_file import read, to_bytes
 from dsr_deploy.hardware.run import Run
-from dsr_deploy.hardware.schedule import run_scheduled
 from dsr_deploy.hardware.simulator import Simulator
 
 ENGINES: dict[str, Callable[[IntegerNetwork, np.ndarray], Run]] = {

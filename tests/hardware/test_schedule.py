@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import integer_networks, payloads_for
+from pipelined_chip import run_scheduled
 
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.errors import PayloadError
 from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, Population
-from dsr_deploy.hardware.schedule import run_scheduled, schedule
+from dsr_deploy.hardware.schedule import schedule
 
 SETTINGS = settings(max_examples=30, deadline=None)
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from networks import integer_networks, payloads_for
 from numpy.typing import NDArray
+from pipelined_chip import run_scheduled
 
 from dsr_deploy.engines import lava as lava_engine
 from dsr_deploy.engines import onnx as onnx_engine
@@ -23,7 +24,7 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, reference
 from dsr_deploy.hardware.errors import HardwareError
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.schedule import run_scheduled, schedule
+from dsr_deploy.hardware.schedule import schedule
 from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
 from dsr_deploy.models import dynamics

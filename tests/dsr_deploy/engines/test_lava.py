@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pipelined_chip import run_scheduled
 from random_networks import Builder, random_network, residual_network
 
 from dsr_deploy.engines import lava as lava_engine
@@ -21,7 +22,7 @@ from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.errors import PayloadError
 from dsr_deploy.hardware.lava import layout
 from dsr_deploy.hardware.network import INPUT
-from dsr_deploy.hardware.schedule import run_scheduled, schedule
+from dsr_deploy.hardware.schedule import schedule
 
 needs_lava = pytest.mark.skipif(
     lava_engine.find_python310() is None,
