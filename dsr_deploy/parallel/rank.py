@@ -1,7 +1,6 @@
-"""Which process this is of those that PyTorch's launcher, torchrun, started together.
+"""The rank of this process among those that torchrun started.
 
-Torchrun says so in environment variables, which are read here and nowhere else. Nothing here
-imports torch.
+Only this module reads the environment variables that torchrun sets. It does not import torch.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ MOST_PROCESSES: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Rank:
-    """Number of this process, of how many; the same on this machine alone."""
+    """Index of this process and number of processes, in all and on this machine."""
 
     rank: int = 0
     world: int = 1
@@ -29,15 +28,15 @@ class Rank:
         """Whether this process writes the files and shows progress."""
         return self.rank == 0
 
-    def part(self, whole: int) -> slice:
-        """Return which of ``whole`` things are this process's; the parts follow each other."""
-        return slice(whole * self.rank // self.world, whole * (self.rank + 1) // self.world)
+    def part(self, count: int) -> slice:
+        """Return this process's share of ``count`` things; the shares follow each other."""
+        return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
 
 
 def this_rank() -> Rank:
-    """Return what the environment says; one process unless WORLD_SIZE is 2 or more.
+    """Return the rank that the environment gives; one process unless WORLD_SIZE is 2 or more.
 
-    Schedulers of clusters set some of the variables for programs of one process, too.
+    Cluster schedulers set some of the variables even for a single process.
 
     Raises
     ------
@@ -55,25 +54,25 @@ def this_rank() -> Rank:
         local_world=_number("LOCAL_WORLD_SIZE", local + 1, world, default=local + 1),
     )
     if not os.environ.get("MASTER_ADDR"):
-        raise _damaged("MASTER_ADDR", "is not set")
+        raise _bad_variable("MASTER_ADDR", "is not set")
     _number("MASTER_PORT", 1, 65535)
     return rank
 
 
 def _number(name: str, low: int, high: int, *, default: int | None = None) -> int:
-    """Return the value of an environment variable; one that is empty counts as not set."""
+    """Return the number in an environment variable; an empty one counts as not set."""
     text = os.environ.get(name, "")
     if not text and default is not None:
         return default
     if not text:
-        raise _damaged(name, "is not set")
+        raise _bad_variable(name, "is not set")
     if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
-        raise _damaged(name, f"is {text!r}; {low} to {high} are possible")
+        raise _bad_variable(name, f"must be {low} to {high}, not {text!r}")
     return int(text)
 
 
-def _damaged(name: str, found: str) -> UserError:
+def _bad_variable(name: str, reason: str) -> UserError:
     return UserError(
-        f"environment variable {name} {found}; start several processes with torchrun, which sets "
+        f"environment variable {name} {reason}; start several processes with torchrun, which sets "
         "it, or unset WORLD_SIZE for one process"
     )

@@ -22,22 +22,38 @@ NeuronName = Literal["if", "lif"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fixed16"]
 
 FLOAT32: Final = (1e-37, 1e38)
-"""What float32 holds, in which networks are trained, rounded to powers of ten."""
+"""Range of float32, in which networks are trained, rounded to powers of ten."""
 
 VALIDATION: Final = 0.1
-"""Share of the training samples that is held out where no preset asks for the paper's recipe."""
+"""Share of the training samples held out by default; presets, like the paper, hold out none."""
 
 FEW_TIMESTEPS: Final = 5
-"""Up to so many, C.4 begins with a lower learning rate."""
+"""Up to this many timesteps, C.4 begins with a lower learning rate."""
 
-SHORTEST_STEP: Final = 1 / 4096
-LONGEST_STEP: Final = 8
-"""Of dt in units of tau: exp(-8) of 4096 is 1."""
+STEP: Final = (1 / 4096, 8)
+"""Range of dt / tau that the chip's 12-bit decay can express: exp(-8) of 4096 is 1."""
 
+RANGES: Final[dict[str, tuple[float, float]]] = {
+    "image_size": (8, 1024),
+    "timesteps": (1, 1024),
+    "v_threshold_min": FLOAT32,
+    "v_threshold": FLOAT32,
+    "tau": FLOAT32,
+    "dt": FLOAT32,
+    "lr": FLOAT32,
+    "epochs": (1, 100_000),
+    "warmup_epochs": (0, 100_000),
+    "batch_size": (2, 1 << 20),
+    "validation": (0, 0.5),
+    "shift": (0, 0.5),
+    "crop": (0.01, 1),
+    "seed": (0, 2**31 - 1),
+}
+"""Smallest and largest value of a setting."""
 
 FREE: Final = ("data_dir", "device", "epochs", "precision")
-"""What a user may change in a run's config.json, where the data or the machine are others or more
-epochs are wanted; its checksum is of the rest, and every checkpoint is of the rest."""
+"""Settings that a user may change in a run's config.json, for data that moved, another machine or
+more epochs. Checksums and checkpoints cover all other settings."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,7 @@ class Config:
     Attributes
     ----------
     dataset : see :data:`dsr_deploy.data.datasets.DATASETS`
-    data_dir : where its files lie or are downloaded to
+    data_dir : the directory that the data set is in, or is downloaded to
     image_size : side in pixels; None for the data set's own
     flip, shift, crop : see :class:`dsr_deploy.data.augmentation.Augmentation`
     arch : one of :data:`dsr_deploy.models.architectures.ARCHITECTURES`, or a user's own, see
@@ -55,8 +71,8 @@ class Config:
     neuron, timesteps : kind of all neurons, and T
     v_threshold : initial Vth; None chooses each layer's from at most 64 samples
     v_threshold_min, alpha, tau, dt : see :class:`dsr_deploy.models.neuron.Neuron`
-    validation : share of the training samples that is held out, to choose a network by; with 0
-        the last epoch's network is taken
+    validation : share of the training samples that is held out to choose the best epoch; with 0
+        the last epoch is taken
     epochs, batch_size, optimizer, lr, momentum, weight_decay : the training;
         the learning rate rises linearly for ``warmup_epochs``, then falls as a cosine to 0
     precision : of the forward convolutions, see :data:`dsr_deploy.models.currents.Precision`;
@@ -95,43 +111,26 @@ class Config:
         _check_choice("dataset", self.dataset, DATASETS)
         if not topologies.is_arch(self.arch):
             _check_choice("arch", self.arch, (*ARCHITECTURES, "FILE.py:FUNCTION"))
-        whole = {
-            "timesteps": (1, 1024),
-            "epochs": (1, 100_000),
-            "batch_size": (2, 1 << 20),
-            "warmup_epochs": (0, 100_000),
-            "seed": (0, 2**31 - 1),
-        }
-        for name, (low, high) in whole.items():
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"{name} {getattr(self, name)}; {low} to {high} are possible")
-        if self.image_size is not None and not 8 <= self.image_size <= 1024:
-            raise UserError(f"image_size {self.image_size}; 8 to 1024 are possible")
-        self._check_augmentation()
-        for name in ("v_threshold_min", "tau", "dt", "lr"):
-            _check_positive(name, getattr(self, name))
-        if self.v_threshold is not None:
-            _check_positive("v_threshold", self.v_threshold)
-            if self.v_threshold < self.v_threshold_min:
-                raise UserError(
-                    f"v_threshold {self.v_threshold} lies below its lower bound "
-                    f"v_threshold_min {self.v_threshold_min}; raise one or lower the other"
-                )
-        steps = self.dt / self.tau
-        if self.neuron == "lif" and not SHORTEST_STEP <= steps <= LONGEST_STEP:
-            raise UserError(
-                f"dt {self.dt} and tau {self.tau}; dt is {SHORTEST_STEP:.5f} to {LONGEST_STEP} "
-                "times tau, which the 12 bits of a chip's decay can tell from no leak and from no "
-                "memory"
-            )
+        for name, (low, high) in RANGES.items():
+            _check_range(name, getattr(self, name), low, high)
         if not 0 < self.alpha <= 1:
-            raise UserError(f"alpha {self.alpha}; it lies above 0 and is at most 1")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"momentum {self.momentum}; it is at least 0 and below 1")
-        if not 0 <= self.validation <= 0.5:
-            raise UserError(f"validation {self.validation}; it is at least 0 and at most 0.5")
-        if not 0 <= self.weight_decay < 1:
-            raise UserError(f"weight_decay {self.weight_decay}; it is at least 0 and below 1")
+            raise UserError(f"alpha must be above 0 and at most 1, not {self.alpha}")
+        for name in ("momentum", "weight_decay"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UserError(f"{name} must be at least 0 and below 1, not {value}")
+        if self.v_threshold is not None and self.v_threshold < self.v_threshold_min:
+            raise UserError(
+                f"v_threshold must be at least v_threshold_min, {self.v_threshold_min}, not "
+                f"{self.v_threshold}; raise v_threshold or lower v_threshold_min"
+            )
+        step, (shortest, longest) = self.dt / self.tau, STEP
+        if self.neuron == "lif" and not shortest <= step <= longest:
+            raise UserError(
+                f"dt / tau must be {shortest:.5f} to {longest}, not {step:.6g} (outside, the "
+                "chip's 12-bit decay rounds to no leak or to no memory)"
+            )
+        self._check_augmentation()
 
     @property
     def network(self) -> str:
@@ -144,20 +143,16 @@ class Config:
         return Augmentation(self.flip, self.shift, self.crop)
 
     def _check_augmentation(self) -> None:
-        if not 0 <= self.shift <= 0.5:
-            raise UserError(f"shift {self.shift}; 0 to 0.5 are possible")
-        if not 0.01 <= self.crop <= 1:
-            raise UserError(f"crop {self.crop}; 0.01 to 1 are possible")
         sizes = DATASETS[self.dataset].sizes
         if sizes == "fixed" and self.crop != 1:
             raise UserError(
-                f"crop {self.crop}; the samples of {self.dataset} keep their size: leave it out, "
+                f"crop {self.crop}: the samples of {self.dataset} keep their size; leave crop out, "
                 "or use shift"
             )
         if sizes == "cut" and self.shift:
             raise UserError(
-                f"shift {self.shift}; the images of {self.dataset} are cut to size: leave it out, "
-                "or use crop"
+                f"shift {self.shift}: the images of {self.dataset} are cut to size; leave shift "
+                "out, or use crop"
             )
 
 
@@ -191,9 +186,9 @@ def presets() -> tuple[str, ...]:
 
 
 def resolve(preset: str | None = None, **chosen: Any) -> Config:
-    """Return the configuration that a preset, the data set's defaults and ``chosen`` give.
+    """Return the configuration: ``chosen`` over the preset over the data set's defaults.
 
-    Values that are None in ``chosen`` count as not given.
+    A value of None in ``chosen`` counts as not given.
 
     Raises
     ------
@@ -207,21 +202,21 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
         given = {"dataset": trained_on, "neuron": neuron, "timesteps": int(steps[1:])} | given
     dataset = given.get("dataset", "digits")
     _check_choice("dataset", dataset, DATASETS)
-    # A preset's training stays its own on other data, such as the same images in folders.
+    # A preset keeps its training on another data set, such as the same images in folders.
     row = dataset if preset is None else trained_on
     neuron = given.get("neuron", "if")
     timesteps = int(given.get("timesteps", DATASETS[dataset].timesteps))
     for name in ("tau", "dt"):
         if neuron == "if" and name in given:
             raise UserError(
-                f"{name} {given[name]}; IF neurons do not leak: leave it out, or use neuron lif"
+                f"{name} {given[name]}: IF neurons do not leak; leave {name} out, or use neuron lif"
             )
     values = (
         {"dataset": dataset, "neuron": neuron, "timesteps": timesteps}
         | {"validation": VALIDATION if preset is None else 0.0}
         | _training_defaults(row, timesteps)
         | _neuron_defaults(neuron, timesteps, paper=preset is not None)
-        # of the data, not of the preset: it decides which images are of one class
+        # The data set's, not the preset's: which changes keep a sample in its class depends on it.
         | dataclasses.asdict(DATASETS[dataset].augmentation)
         | given
     )
@@ -230,14 +225,14 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
     settings = Config(**values)
     if settings.warmup_epochs >= settings.epochs:
         raise UserError(
-            f"warmup_epochs {settings.warmup_epochs} of {settings.epochs} epochs; at least one "
-            "must follow: lower warmup_epochs or raise epochs"
+            f"warmup_epochs must be below epochs, {settings.epochs}, not "
+            f"{settings.warmup_epochs}; lower warmup_epochs or raise epochs"
         )
     return settings
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """Return the configuration that :func:`dataclasses.asdict` made ``values`` of."""
+    """Return the configuration with these values, the inverse of :func:`dataclasses.asdict`."""
     values = complete(values)
     known = {field.name for field in dataclasses.fields(Config)}
     if set(values) != known:
@@ -247,7 +242,7 @@ def from_dict(values: dict[str, Any]) -> Config:
 
 
 def complete(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration with what a run was trained with before config.json said so."""
+    """Return ``values`` with the settings that config.json did not hold in earlier versions."""
     return _earlier(values.get("dataset")) | values
 
 
@@ -262,7 +257,7 @@ def _earlier(dataset: Any) -> dict[str, Any]:
 
 
 def read(path: Path) -> Config:
-    """Return the configuration that a run's config.json holds.
+    """Read the configuration in a run's config.json.
 
     Raises
     ------
@@ -282,14 +277,14 @@ def read(path: Path) -> Config:
         ) from None
     if KEY in stored and stored[KEY] != checksum_of(stored):
         raise UserError(
-            f"{path}: not as the training wrote it, its checksum does not match; restore it: only "
-            f"{', '.join(FREE)} may be changed"
+            f"{path}: changed since training wrote it (its checksum does not match); restore it: "
+            f"only {', '.join(FREE)} may be changed"
         )
     return settings
 
 
 def checksum_of(stored: dict[str, Any]) -> str:
-    """Return the checksum of what a run's config.json holds, without what may change."""
+    """Return the checksum of a run's config.json, without the entries that may change."""
     settings = {name: value for name, value in stored["config"].items() if name not in FREE}
     rest = {name: value for name, value in stored.items() if name != "command"}
     return checksum(rest | {"config": settings})
@@ -306,7 +301,10 @@ def _training_defaults(dataset: str, timesteps: int) -> dict[str, Any]:
 
 
 def _neuron_defaults(neuron: str, timesteps: int, *, paper: bool) -> dict[str, Any]:
-    """Return C.4's values; where Table S2 has no row, those of the nearest, and Vth from data."""
+    """Return the values of C.4.
+
+    Without a row in Table S2 they are those of the nearest row, and Vth is chosen from the data.
+    """
     if neuron == "if":
         threshold = 6.0 if paper else None
         return {
@@ -322,10 +320,10 @@ def _neuron_defaults(neuron: str, timesteps: int, *, paper: bool) -> dict[str, A
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:
-    """Raise UserError if ``value`` is not of ``kind``; whole numbers are numbers, bools are not."""
+    """Raise UserError if ``value`` is not of ``kind``; an int is a number, a bool is not."""
     if kind is bool:
         if not isinstance(value, bool):
-            raise UserError(f"{name} {value!r}; it must be true or false")
+            raise UserError(f"{name} must be true or false, not {value!r}")
         return
     if get_origin(kind) is Literal:
         _check_choice(name, value, get_args(kind))
@@ -334,15 +332,17 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
     allowed = (*kinds, int) if float in kinds else kinds
     if isinstance(value, bool) or not isinstance(value, allowed):
         words = {int: "a whole number", float: "a number", str: "text", type(None): "null"}
-        raise UserError(f"{name} {value!r}; it must be {' or '.join(words[k] for k in kinds)}")
+        allowed_words = " or ".join(words[k] for k in kinds)
+        raise UserError(f"{name} must be {allowed_words}, not {value!r}")
 
 
-def _check_choice(name: str, value: Any, known: Collection[str]) -> None:
-    if value not in known:
-        raise UserError(f"{name} {value!r}; known are {', '.join(known)}")
+def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise UserError(f"{name} {value!r} is unknown; choose one of {', '.join(choices)}")
 
 
-def _check_positive(name: str, value: float) -> None:
-    low, high = FLOAT32
-    if not low <= value <= high:
-        raise UserError(f"{name} {value}; {low:.0e} to {high:.0e} are possible")
+def _check_range(name: str, value: float | None, low: float, high: float) -> None:
+    """Raise UserError if ``value`` is a number outside ``low`` to ``high``, or not a number."""
+    if value is not None and not low <= value <= high:
+        limits = " to ".join(str(x) if isinstance(x, int) else f"{x:g}" for x in (low, high))
+        raise UserError(f"{name} must be {limits}, not {value}")

@@ -122,42 +122,42 @@ WRONG = [
     # values out of range
     ("quantize --bits 9", 1, "bits 9; 2 to 8 are possible"),
     ("quantize --bits 1", 1, "bits 1; 2 to 8 are possible"),
-    ("train -T 0", 1, "timesteps 0; 1 to 1024 are possible"),
-    ("train --epochs 0", 1, "epochs 0; 1 to 100000 are possible"),
-    ("train --alpha 1.5", 1, "alpha 1.5; it lies above 0 and is at most 1"),
-    ("train --alpha nan", 1, "alpha nan; it lies above 0 and is at most 1"),
-    ("train --v-threshold -1", 1, "v_threshold -1.0; 1e-37 to 1e+38 are possible"),
-    ("train --v-threshold 1e39", 1, "v_threshold 1e+39; 1e-37 to 1e+38 are possible"),
-    ("train --tau 2", 1, "tau 2.0; IF neurons do not leak: leave it out, or use neuron lif"),
+    ("train -T 0", 1, "timesteps must be 1 to 1024, not 0"),
+    ("train --epochs 0", 1, "epochs must be 1 to 100000, not 0"),
+    ("train --alpha 1.5", 1, "alpha must be above 0 and at most 1, not 1.5"),
+    ("train --alpha nan", 1, "alpha must be above 0 and at most 1, not nan"),
+    ("train --v-threshold -1", 1, "v_threshold must be 1e-37 to 1e+38, not -1.0"),
+    ("train --v-threshold 1e39", 1, "v_threshold must be 1e-37 to 1e+38, not 1e+39"),
+    ("train --tau 2", 1, "tau 2.0: IF neurons do not leak; leave tau out, or use neuron lif"),
     (
         "train --neuron lif --dt 9",
         1,
-        "dt 9.0 and tau 1.0; dt is 0.00024 to 8 times tau, which the 12 bits of a chip's decay can "
-        "tell from no leak and from no memory",
+        "dt / tau must be 0.00024 to 8, not 9 (outside, the chip's 12-bit decay rounds to no leak "
+        "or to no memory)",
     ),
-    ("train --v-threshold-min 0", 1, "v_threshold_min 0.0; 1e-37 to 1e+38 are possible"),
+    ("train --v-threshold-min 0", 1, "v_threshold_min must be 1e-37 to 1e+38, not 0.0"),
     (
         "train --v-threshold 0.001",
         1,
-        "v_threshold 0.001 lies below its lower bound v_threshold_min 0.01; raise one or lower "
-        "the other",
+        "v_threshold must be at least v_threshold_min, 0.01, not 0.001; raise v_threshold or lower "
+        "v_threshold_min",
     ),
     (
         "train --preset mnist-if-t4",
         1,
-        f"preset 'mnist-if-t4'; known are {', '.join(config.presets())}",
+        f"preset 'mnist-if-t4' is unknown; choose one of {', '.join(config.presets())}",
     ),
     (
         "train --arch resnet21",
         1,
-        "arch 'resnet21'; known are resnet-tiny, resnet18, resnet20, resnet32, resnet44, "
-        "resnet56, resnet110, vgg11, FILE.py:FUNCTION",
+        "arch 'resnet21' is unknown; choose one of resnet-tiny, resnet18, resnet20, resnet32, "
+        "resnet44, resnet56, resnet110, vgg11, FILE.py:FUNCTION",
     ),
     (
         "train --arch resnet21 --print-config",
         1,
-        "arch 'resnet21'; known are resnet-tiny, resnet18, resnet20, resnet32, resnet44, "
-        "resnet56, resnet110, vgg11, FILE.py:FUNCTION",
+        "arch 'resnet21' is unknown; choose one of resnet-tiny, resnet18, resnet20, resnet32, "
+        "resnet44, resnet56, resnet110, vgg11, FILE.py:FUNCTION",
     ),
     (
         "train --epochs 3 --warmup-epochs 3",
@@ -224,17 +224,17 @@ def test_a_run_is_not_overwritten(here: Path, capsys: pytest.CaptureFixture[str]
 
 
 WRONG_VALUES = [
-    ("epochs", 2.5, "epochs 2.5; it must be a whole number"),
-    ("epochs", True, "epochs True; it must be a whole number"),
-    ("epochs", None, "epochs None; it must be a whole number"),
-    ("lr", "x", "lr 'x'; it must be a number"),
-    ("lr", False, "lr False; it must be a number"),
-    ("lr", 10**400, f"lr {10**400}; 1e-37 to 1e+38 are possible"),
-    ("v_threshold", "x", "v_threshold 'x'; it must be a number or null"),
-    ("image_size", 8.0, "image_size 8.0; it must be a whole number or null"),
-    ("data_dir", 5, "data_dir 5; it must be text or null"),
-    ("device", None, "device None; it must be text"),
-    ("neuron", ["if"], "neuron ['if']; known are if, lif"),
+    ("epochs", 2.5, "epochs must be a whole number, not 2.5"),
+    ("epochs", True, "epochs must be a whole number, not True"),
+    ("epochs", None, "epochs must be a whole number, not None"),
+    ("lr", "x", "lr must be a number, not 'x'"),
+    ("lr", False, "lr must be a number, not False"),
+    ("lr", 10**400, f"lr must be 1e-37 to 1e+38, not {10**400}"),
+    ("v_threshold", "x", "v_threshold must be a number or null, not 'x'"),
+    ("image_size", 8.0, "image_size must be a whole number or null, not 8.0"),
+    ("data_dir", 5, "data_dir must be text or null, not 5"),
+    ("device", None, "device must be text, not None"),
+    ("neuron", ["if"], "neuron ['if'] is unknown; choose one of if, lif"),
     ("seeds", 1, "the configuration has missing or unknown entries: seeds"),
 ]
 
@@ -431,26 +431,26 @@ START = "start several processes with torchrun, which sets it, or unset WORLD_SI
 @pytest.mark.parametrize(
     ("variables", "found"),
     [
-        ("WORLD_SIZE=abc", "WORLD_SIZE is 'abc'; 0 to 1048576 are possible"),
-        ("WORLD_SIZE=-2", "WORLD_SIZE is '-2'; 0 to 1048576 are possible"),
+        ("WORLD_SIZE=abc", "WORLD_SIZE must be 0 to 1048576, not 'abc'"),
+        ("WORLD_SIZE=-2", "WORLD_SIZE must be 0 to 1048576, not '-2'"),
         ("WORLD_SIZE=2", "RANK is not set"),
         ("WORLD_SIZE=2 RANK=", "RANK is not set"),
-        ("WORLD_SIZE=2 RANK=2", "RANK is '2'; 0 to 1 are possible"),
-        ("WORLD_SIZE=2 RANK=1.0", "RANK is '1.0'; 0 to 1 are possible"),
+        ("WORLD_SIZE=2 RANK=2", "RANK must be 0 to 1, not '2'"),
+        ("WORLD_SIZE=2 RANK=1.0", "RANK must be 0 to 1, not '1.0'"),
         ("WORLD_SIZE=2 RANK=1", "MASTER_ADDR is not set"),
         ("WORLD_SIZE=2 RANK=1 MASTER_ADDR=localhost", "MASTER_PORT is not set"),
         (
             "WORLD_SIZE=2 RANK=1 MASTER_ADDR=localhost MASTER_PORT=x",
-            "MASTER_PORT is 'x'; 1 to 65535 are possible",
+            "MASTER_PORT must be 1 to 65535, not 'x'",
         ),
-        ("WORLD_SIZE=2 RANK=1 LOCAL_RANK=2", "LOCAL_RANK is '2'; 0 to 1 are possible"),
+        ("WORLD_SIZE=2 RANK=1 LOCAL_RANK=2", "LOCAL_RANK must be 0 to 1, not '2'"),
         (
             "WORLD_SIZE=2 RANK=1 LOCAL_RANK=1 LOCAL_WORLD_SIZE=1",
-            "LOCAL_WORLD_SIZE is '1'; 2 to 2 are possible",
+            "LOCAL_WORLD_SIZE must be 2 to 2, not '1'",
         ),
         (
             "WORLD_SIZE=2 RANK=1 LOCAL_WORLD_SIZE=3",
-            "LOCAL_WORLD_SIZE is '3'; 1 to 2 are possible",
+            "LOCAL_WORLD_SIZE must be 1 to 2, not '3'",
         ),
     ],
 )

@@ -69,19 +69,19 @@ def test_shares_of_a_side_become_whole_pixels() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"shift": 0.51}, "shift 0.51; 0 to 0.5 are possible"),
-        ({"shift": float("nan")}, "shift nan; 0 to 0.5 are possible"),
-        ({"dataset": "imagenet", "crop": 0.001}, "crop 0.001; 0.01 to 1 are possible"),
+        ({"shift": 0.51}, "shift must be 0 to 0.5, not 0.51"),
+        ({"shift": float("nan")}, "shift must be 0 to 0.5, not nan"),
+        ({"dataset": "imagenet", "crop": 0.001}, "crop must be 0.01 to 1, not 0.001"),
         (
             {"crop": 0.5},
-            "crop 0.5; the samples of digits keep their size: leave it out, or use shift",
+            "crop 0.5: the samples of digits keep their size; leave crop out, or use shift",
         ),
         (
             {"dataset": "imagenet", "shift": 0.1},
-            "shift 0.1; the images of imagenet are cut to size: leave it out, or use crop",
+            "shift 0.1: the images of imagenet are cut to size; leave shift out, or use crop",
         ),
-        ({"flip": 1}, "flip 1; it must be true or false"),
-        ({"shift": True}, "shift True; it must be a number"),
+        ({"flip": 1}, "flip must be true or false, not 1"),
+        ({"shift": True}, "shift must be a number, not True"),
     ],
 )
 def test_what_cannot_be_done_is_refused(values: dict[str, Any], message: str) -> None:

@@ -154,7 +154,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 REFUSED = [
-    ("train --lr -1 --run run", "lr -1.0; 1e-37 to 1e+38 are possible"),
+    ("train --lr -1 --run run", "lr must be 1e-37 to 1e+38, not -1.0"),
     ("train", "several processes train one network: name its directory with --run DIR"),
     *(
         (

@@ -38,18 +38,18 @@ def test_whole_numbers_have_a_least_and_a_largest_value(
     for value in (low - 1, high + 1):
         if words is None:
             continue
-        with refused(f"{name} {value}; {words} are possible"):
+        with refused(f"{name} must be {words}, not {value}"):
             resolve(**{name: value})
 
 
 def test_epochs_and_their_warm_up() -> None:
-    with refused("epochs 0; 1 to 100000 are possible"):
+    with refused("epochs must be 1 to 100000, not 0"):
         resolve(epochs=0, warmup_epochs=0)
-    with refused("epochs 100001; 1 to 100000 are possible"):
+    with refused("epochs must be 1 to 100000, not 100001"):
         resolve(epochs=100_001)
-    with refused("warmup_epochs -1; 0 to 100000 are possible"):
+    with refused("warmup_epochs must be 0 to 100000, not -1"):
         resolve(warmup_epochs=-1)
-    with refused("warmup_epochs 100001; 0 to 100000 are possible"):
+    with refused("warmup_epochs must be 0 to 100000, not 100001"):
         resolve(warmup_epochs=100_001)
     assert resolve(epochs=1).warmup_epochs == 0
     assert resolve(epochs=2).warmup_epochs == 1
@@ -66,24 +66,24 @@ def test_numbers_lie_within_float32(name: str) -> None:
     for value in (1e-37, 1e38) if name != "v_threshold_min" else (1e-37,):
         assert getattr(resolve(**{**given, name: value}), name) == value
     for value in (0.9e-37, 1.1e38, 0.0, -1.0, float("nan")):
-        with refused(f"{name} {value}; 1e-37 to 1e+38 are possible"):
+        with refused(f"{name} must be 1e-37 to 1e+38, not {value}"):
             resolve(**{**given, name: value})
 
 
 @pytest.mark.parametrize("name", ["tau", "dt"])
 def test_time_constants_lie_within_float32(name: str) -> None:
     for value in (0.0, 1.1e38):
-        with refused(f"{name} {value}; 1e-37 to 1e+38 are possible"):
+        with refused(f"{name} must be 1e-37 to 1e+38, not {value}"):
             resolve(neuron="lif", **{name: value})
 
 
 @pytest.mark.parametrize(
     ("name", "least", "largest", "beyond", "words"),
     [
-        ("alpha", 1e-9, 1.0, (0.0, 1.001), "it lies above 0 and is at most 1"),
-        ("momentum", 0.0, 0.999, (-0.001, 1.0), "it is at least 0 and below 1"),
-        ("weight_decay", 0.0, 0.999, (-0.001, 1.0), "it is at least 0 and below 1"),
-        ("shift", 0.0, 0.5, (-0.001, 0.501), "0 to 0.5 are possible"),
+        ("alpha", 1e-9, 1.0, (0.0, 1.001), "above 0 and at most 1"),
+        ("momentum", 0.0, 0.999, (-0.001, 1.0), "at least 0 and below 1"),
+        ("weight_decay", 0.0, 0.999, (-0.001, 1.0), "at least 0 and below 1"),
+        ("shift", 0.0, 0.5, (-0.001, 0.501), "0 to 0.5"),
     ],
 )
 def test_shares_have_bounds(
@@ -92,15 +92,15 @@ def test_shares_have_bounds(
     for value in (least, largest):
         assert getattr(resolve(**{name: value}), name) == value
     for value in beyond:
-        with refused(f"{name} {value}; {words}"):
+        with refused(f"{name} must be {words}, not {value}"):
             resolve(**{name: value})
 
 
 def test_a_threshold_reaches_its_lower_bound() -> None:
     assert resolve(v_threshold=0.5, v_threshold_min=0.5).v_threshold == 0.5
     with refused(
-        "v_threshold 0.4 lies below its lower bound v_threshold_min 0.5; raise one or lower the "
-        "other"
+        "v_threshold must be at least v_threshold_min, 0.5, not 0.4; raise v_threshold or lower "
+        "v_threshold_min"
     ):
         resolve(v_threshold=0.4, v_threshold_min=0.5)
 
@@ -111,30 +111,30 @@ def test_a_step_of_lif_is_neither_too_short_nor_too_long_for_12_bits() -> None:
         assert resolve(neuron="lif", tau=2.0, dt=2 * dt).tau == 2.0
     for dt in (0.9 / 4096, 8.001):
         with refused(
-            f"dt {dt} and tau 1.0; dt is 0.00024 to 8 times tau, which the 12 bits of a chip's "
-            "decay can tell from no leak and from no memory"
+            f"dt / tau must be 0.00024 to 8, not {dt:.6g} (outside, the chip's 12-bit decay rounds "
+            "to no leak or to no memory)"
         ):
             resolve(neuron="lif", tau=1.0, dt=dt)
 
 
 @pytest.mark.parametrize("name", ["tau", "dt"])
 def test_if_neurons_have_no_time_constants(name: str) -> None:
-    with refused(f"{name} 0.5; IF neurons do not leak: leave it out, or use neuron lif"):
+    with refused(f"{name} 0.5: IF neurons do not leak; leave {name} out, or use neuron lif"):
         resolve(neuron="if", **{name: 0.5})
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("epochs", True, "epochs True; it must be a whole number"),
-        ("epochs", 2.5, "epochs 2.5; it must be a whole number"),
-        ("lr", "fast", "lr 'fast'; it must be a number"),
-        ("lr", False, "lr False; it must be a number"),
-        ("device", 3, "device 3; it must be text"),
-        ("data_dir", 3, "data_dir 3; it must be text or null"),
-        ("image_size", "8", "image_size '8'; it must be a whole number or null"),
-        ("flip", 1, "flip 1; it must be true or false"),
-        ("neuron", "relu", "neuron 'relu'; known are if, lif"),
+        ("epochs", True, "epochs must be a whole number, not True"),
+        ("epochs", 2.5, "epochs must be a whole number, not 2.5"),
+        ("lr", "fast", "lr must be a number, not 'fast'"),
+        ("lr", False, "lr must be a number, not False"),
+        ("device", 3, "device must be text, not 3"),
+        ("data_dir", 3, "data_dir must be text or null, not 3"),
+        ("image_size", "8", "image_size must be a whole number or null, not '8'"),
+        ("flip", 1, "flip must be true or false, not 1"),
+        ("neuron", "relu", "neuron 'relu' is unknown; choose one of if, lif"),
     ],
 )
 def test_values_of_another_type_are_refused(name: str, value: object, message: str) -> None:
@@ -206,11 +206,13 @@ def test_presets_are_data_set_neuron_and_timesteps() -> None:
         *names
     }
     assert not any("dvs" in name and not name.endswith("t20") for name in names)
-    with pytest.raises(UserError, match=r"^preset 'cifar10'; known are cifar10-if-t5, "):
+    with pytest.raises(
+        UserError, match=r"^preset 'cifar10' is unknown; choose one of cifar10-if-t5, "
+    ):
         resolve("cifar10")
-    with refused(f"dataset 'mnist'; known are {', '.join(DATASETS)}"):
+    with refused(f"dataset 'mnist' is unknown; choose one of {', '.join(DATASETS)}"):
         resolve(dataset="mnist")
-    with pytest.raises(UserError, match=r"^arch 'lenet'; known are "):
+    with pytest.raises(UserError, match=r"^arch 'lenet' is unknown; choose one of "):
         resolve(arch="lenet")
 
 

@@ -39,7 +39,7 @@ def test_a_share_of_up_to_a_half_is_held_out(share: float) -> None:
 def test_other_shares_are_refused(share: float) -> None:
     with pytest.raises(UserError) as error:
         resolve(validation=share)
-    assert str(error.value) == f"validation {share}; it is at least 0 and at most 0.5"
+    assert str(error.value) == f"validation must be 0 to 0.5, not {share}"
 
 
 def test_a_crop_is_a_share_of_the_area() -> None:
@@ -48,7 +48,7 @@ def test_a_crop_is_a_share_of_the_area() -> None:
     for crop in (-0.5, 0.009, 1.5):
         with pytest.raises(UserError) as error:
             resolve(dataset="imagefolder", crop=crop)
-        assert str(error.value) == f"crop {crop}; 0.01 to 1 are possible"
+        assert str(error.value) == f"crop must be 0.01 to 1, not {crop}"
 
 
 def test_the_shortest_step_is_one_of_the_4096_of_a_chips_decay() -> None:
