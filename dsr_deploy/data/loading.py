@@ -44,7 +44,7 @@ def load(
     """
     source = DATASETS.get(name)
     if source is None:
-        raise DataError(f"data set '{name}' is unknown; choose one of {', '.join(DATASETS)}")
+        raise DataError(f"data set '{name}': choose one of {', '.join(DATASETS)}")
     if image_size is not None and source.sizes == "fixed":
         raise DataError(f"data set '{name}': its image size is fixed; leave image_size out")
     if image_size is not None and image_size < 1:

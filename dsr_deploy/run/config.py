@@ -127,7 +127,7 @@ class Config:
         step, (shortest, longest) = self.dt / self.tau, STEP
         if self.neuron == "lif" and not shortest <= step <= longest:
             raise UserError(
-                f"dt / tau must be {shortest:.5f} to {longest}, not {step:.6g} (outside, the "
+                f"dt / tau must be 1/4096 to 8, not {step:.6g} (outside, the "
                 "chip's 12-bit decay rounds to no leak or to no memory)"
             )
         self._check_augmentation()
@@ -338,7 +338,7 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
 
 def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     if value not in choices:
-        raise UserError(f"{name} {value!r} is unknown; choose one of {', '.join(choices)}")
+        raise UserError(f"{name} {value!r}: choose one of {', '.join(choices)}")
 
 
 def _check_range(name: str, value: float | None, low: float, high: float) -> None:

@@ -132,7 +132,7 @@ WRONG = [
     (
         "train --neuron lif --dt 9",
         1,
-        "dt / tau must be 0.00024 to 8, not 9 (outside, the chip's 12-bit decay rounds to no leak "
+        "dt / tau must be 1/4096 to 8, not 9 (outside, the chip's 12-bit decay rounds to no leak "
         "or to no memory)",
     ),
     ("train --v-threshold-min 0", 1, "v_threshold_min must be 1e-37 to 1e+38, not 0.0"),
@@ -145,25 +145,24 @@ WRONG = [
     (
         "train --preset mnist-if-t4",
         1,
-        f"preset 'mnist-if-t4' is unknown; choose one of {', '.join(config.presets())}",
+        f"preset 'mnist-if-t4': choose one of {', '.join(config.presets())}",
     ),
     (
         "train --arch resnet21",
         1,
-        "arch 'resnet21' is unknown; choose one of resnet-tiny, resnet18, resnet20, resnet32, "
+        "arch 'resnet21': choose one of resnet-tiny, resnet18, resnet20, resnet32, "
         "resnet44, resnet56, resnet110, vgg11, FILE.py:FUNCTION",
     ),
     (
         "train --arch resnet21 --print-config",
         1,
-        "arch 'resnet21' is unknown; choose one of resnet-tiny, resnet18, resnet20, resnet32, "
+        "arch 'resnet21': choose one of resnet-tiny, resnet18, resnet20, resnet32, "
         "resnet44, resnet56, resnet110, vgg11, FILE.py:FUNCTION",
     ),
     (
         "train --epochs 3 --warmup-epochs 3",
         1,
-        "warmup_epochs 3 of 3 epochs; at least one must follow: lower warmup_epochs or raise "
-        "epochs",
+        "warmup_epochs must be below epochs, 3, not 3; lower warmup_epochs or raise epochs",
     ),
     # devices
     ("train --device tpu", 1, "device 'tpu'; auto, cpu, cuda and cuda:N are known"),
@@ -234,7 +233,7 @@ WRONG_VALUES = [
     ("image_size", 8.0, "image_size must be a whole number or null, not 8.0"),
     ("data_dir", 5, "data_dir must be text or null, not 5"),
     ("device", None, "device must be text, not None"),
-    ("neuron", ["if"], "neuron ['if'] is unknown; choose one of if, lif"),
+    ("neuron", ["if"], "neuron ['if']: choose one of if, lif"),
     ("seeds", 1, "the configuration has missing or unknown entries: seeds"),
 ]
 
@@ -485,7 +484,7 @@ def test_without_a_world_there_is_one_process_whatever_its_rank(
     assert cli.run(["train", "--print-config", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == vars(config.resolve())
     assert cli.run(["train", "--lr", "0"]) == 1
-    assert capsys.readouterr().err == "error: lr 0.0; 1e-37 to 1e+38 are possible\n"
+    assert capsys.readouterr().err == "error: lr must be 1e-37 to 1e+38, not 0.0\n"
 
 
 def test_a_bug_is_not_hidden(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,7 @@ def test_a_failed_download_leaves_no_empty_folder(
         (
             "mnist",
             {},
-            "data set 'mnist' is unknown; choose one of digits, cifar10, cifar100, imagenet, "
+            "data set 'mnist': choose one of digits, cifar10, cifar100, imagenet, "
             "imagefolder, cifar10-dvs, tensors",
         ),
         (

@@ -55,7 +55,7 @@ def test_epochs_and_their_warm_up() -> None:
     assert resolve(epochs=2).warmup_epochs == 1
     assert resolve(epochs=100_000, warmup_epochs=99_999).warmup_epochs == 99_999
     with refused(
-        "warmup_epochs 5 of 5 epochs; at least one must follow: lower warmup_epochs or raise epochs"
+        "warmup_epochs must be below epochs, 5, not 5; lower warmup_epochs or raise epochs"
     ):
         resolve(epochs=5, warmup_epochs=5)
 
@@ -111,7 +111,7 @@ def test_a_step_of_lif_is_neither_too_short_nor_too_long_for_12_bits() -> None:
         assert resolve(neuron="lif", tau=2.0, dt=2 * dt).tau == 2.0
     for dt in (0.9 / 4096, 8.001):
         with refused(
-            f"dt / tau must be 0.00024 to 8, not {dt:.6g} (outside, the chip's 12-bit decay rounds "
+            f"dt / tau must be 1/4096 to 8, not {dt:.6g} (outside, the chip's 12-bit decay rounds "
             "to no leak or to no memory)"
         ):
             resolve(neuron="lif", tau=1.0, dt=dt)
@@ -134,7 +134,7 @@ def test_if_neurons_have_no_time_constants(name: str) -> None:
         ("data_dir", 3, "data_dir must be text or null, not 3"),
         ("image_size", "8", "image_size must be a whole number or null, not '8'"),
         ("flip", 1, "flip must be true or false, not 1"),
-        ("neuron", "relu", "neuron 'relu' is unknown; choose one of if, lif"),
+        ("neuron", "relu", "neuron 'relu': choose one of if, lif"),
     ],
 )
 def test_values_of_another_type_are_refused(name: str, value: object, message: str) -> None:
@@ -206,13 +206,11 @@ def test_presets_are_data_set_neuron_and_timesteps() -> None:
         *names
     }
     assert not any("dvs" in name and not name.endswith("t20") for name in names)
-    with pytest.raises(
-        UserError, match=r"^preset 'cifar10' is unknown; choose one of cifar10-if-t5, "
-    ):
+    with pytest.raises(UserError, match=r"^preset 'cifar10': choose one of cifar10-if-t5, "):
         resolve("cifar10")
-    with refused(f"dataset 'mnist' is unknown; choose one of {', '.join(DATASETS)}"):
+    with refused(f"dataset 'mnist': choose one of {', '.join(DATASETS)}"):
         resolve(dataset="mnist")
-    with pytest.raises(UserError, match=r"^arch 'lenet' is unknown; choose one of "):
+    with pytest.raises(UserError, match=r"^arch 'lenet': choose one of "):
         resolve(arch="lenet")
 
 

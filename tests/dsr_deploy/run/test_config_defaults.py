@@ -53,7 +53,7 @@ def test_a_crop_is_a_share_of_the_area() -> None:
 
 def test_the_shortest_step_is_one_of_the_4096_of_a_chips_decay() -> None:
     assert resolve(neuron="lif", tau=4096.0, dt=1.0).dt == 1.0
-    with pytest.raises(UserError, match=r"^dt 0\.9999 and tau 4096\.0; "):
+    with pytest.raises(UserError, match=r"^dt / tau must be 1/4096 to 8, not 0\.000244116 "):
         resolve(neuron="lif", tau=4096.0, dt=0.9999)  # more than 1/4097
 
 
@@ -118,6 +118,6 @@ def test_what_may_not_be_changed_by_hand_is_noticed(tmp_path: Path, change: dict
     with pytest.raises(UserError) as error:
         read(path)
     assert str(error.value) == (
-        f"{path}: not as the training wrote it, its checksum does not match; restore it: only "
+        f"{path}: changed since training wrote it (its checksum does not match); restore it: only "
         "data_dir, device, epochs, precision may be changed"
     )

@@ -146,8 +146,8 @@ def test_a_configuration_is_read_only_as_it_was_written(tmp_path: Path) -> None:
         assert before in stored
         run.config.write_text(stored.replace(before, after))
         with _refused(
-            f"{run.config}: not as the training wrote it, its checksum does not match; restore it: "
-            "only data_dir, device, epochs, precision may be changed"
+            f"{run.config}: changed since training wrote it (its checksum does not match); restore "
+            "it: only data_dir, device, epochs, precision may be changed"
         ):
             config.read(run.config)
 

@@ -86,7 +86,7 @@ def test_a_changed_topology_in_a_run_is_noticed(here: Path) -> None:
     stored["topology"]["populations"][0]["dropout"] = 0.5
     path.write_text(json.dumps(stored))
     with refused(
-        f"{path}: not as the training wrote it, its checksum does not match; restore it: only "
+        f"{path}: changed since training wrote it (its checksum does not match); restore it: only "
         "data_dir, device, epochs, precision may be changed"
     ):
         describe(RunDirectory(Path("run")))
@@ -185,7 +185,7 @@ def test_an_error_ends_the_command_before_anything_is_written(
 @pytest.mark.parametrize("arch", ["my_net.py", "my_net:build", ":build", "my_net.py:", "net.py:1"])
 def test_what_is_neither_a_name_nor_a_function_in_a_file_is_refused(arch: str) -> None:
     names = ", ".join(topologies.ARCHITECTURES)
-    with refused(f"arch {arch!r}; known are {names}, FILE.py:FUNCTION"):
+    with refused(f"arch {arch!r}: choose one of {names}, FILE.py:FUNCTION"):
         resolve(arch=arch)
 
 
