@@ -1,7 +1,7 @@
-"""The error that a user's mistake ends in."""
+"""The error for a user's mistake."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something a user can put right; its text is one line that says how."""
+    """A mistake that the user can correct; the message is one line and tells how."""

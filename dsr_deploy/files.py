@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read with suspicion."""
+"""Write files completely or not at all, and read them with checks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MAX_LINES: Final = 256 << 20
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` through a temporary name, flushed to disk, then renamed.
 
-    Its folder is made if it is missing, but none above it: a run that was moved does not grow again
-    under its old name.
+    A missing folder is created, but none above it: a run that was moved is not created again under
+    its old name.
 
     Raises
     ------
     UserError
-        If the directory cannot be made or written.
+        If the directory cannot be created or written.
     """
     try:
         path.parent.mkdir(exist_ok=True)
@@ -61,12 +61,12 @@ def flush_folder(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, completely or not at all."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all."""
+    """Write ``value`` as indented JSON, completely or not at all."""
     write_bytes(path, to_json(value))
 
 
@@ -76,12 +76,12 @@ def to_json(value: Any) -> bytes:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """Return what is in a regular file of at most ``most`` bytes.
+    """Read a regular file of at most ``most`` bytes.
 
     Raises
     ------
     UserError
-        If it cannot be read, is larger, or is a FIFO, a device or anything else.
+        If it cannot be read, is larger, or is not a regular file.
     """
     try:
         return read_regular(path, most)
@@ -143,9 +143,9 @@ def unreadable(path: Path, error: OSError) -> UserError:
 
 
 def at_home(path: str | Path) -> Path:
-    """Return ``path`` with a leading ``~/`` replaced by the user's home, as shells do it.
+    """Return ``path`` with a leading ``~/`` replaced by the user's home.
 
-    Shells leave it in ``--run=~/x``. Nothing else is replaced: ``~old`` is the name of a folder.
+    Shells leave it in ``--run=~/x``. Only ``~/`` is replaced: ``~old`` is the name of a folder.
 
     Raises
     ------
@@ -160,20 +160,18 @@ def at_home(path: str | Path) -> Path:
     try:
         return Path.home() / text[2:]
     except RuntimeError:
-        raise UserError(
-            f"{path}: there is no home directory to take for ~; name the directory in full"
-        ) from None
+        raise UserError(f"{path}: ~ has no home directory here; give the full path") from None
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it.
+    """Create a folder and those above it.
 
     Raises
     ------
     UserError
-        If it cannot be made.
+        If it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot be made ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be created ({error.strerror})") from None

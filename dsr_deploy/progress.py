@@ -1,4 +1,4 @@
-"""How long work tells of itself: the library reports, the caller decides what is shown."""
+"""Progress of long work: the library reports it, the caller decides how to show it."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """One piece of work under way."""
+    """A piece of work in progress."""
 
     def advance(self, amount: int = 1, text: str = "") -> None:
-        """Say that ``amount`` more is done, with a short text beside the bar."""
+        """Report that ``amount`` more parts are done, with a short text to show beside the bar."""
 
 
 class Progress(Protocol):
-    """Receives what long work says."""
+    """Receives reports of long work."""
 
     def task(self, description: str, total: int) -> AbstractContextManager[Task]:
-        """Begin a piece of work of ``total`` parts."""
+        """Start a piece of work of ``total`` parts."""
 
     def note(self, text: str) -> None:
-        """Receive a line that stays."""
+        """Receive a line to show permanently."""
 
 
 class _NoTask:
     def advance(self, amount: int = 1, text: str = "") -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 class Silent:
-    """Shows nothing."""
+    """Progress that shows nothing."""
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
-        """Begin a piece of work that nobody watches."""
+        """Start a piece of work."""
         yield _NoTask()
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Show nothing."""

@@ -1,4 +1,4 @@
-"""Text from files and other machines, for a terminal or a page: displayed, never obeyed."""
+"""Escape text from files and other machines, so that a terminal shows it and never obeys it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ LONGEST_LINE: Final = 1000
 
 
 def escaped(text: str, keep: str = "\n") -> str:
-    r"""Return ``text`` with an escape such as ``\x1b`` for all that is not plainly shown.
+    r"""Return ``text`` with an escape such as ``\x1b`` for every character that is not printable.
 
-    Control characters move the cursor or write the clipboard, others reverse what is read.
+    Control characters can move the cursor or write the clipboard, others reverse the text.
 
     Parameters
     ----------
-    keep : characters that may stay
+    keep : characters to leave as they are
     """
     if text.isprintable():
         return text
@@ -24,7 +24,7 @@ def escaped(text: str, keep: str = "\n") -> str:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` escaped, on one line, its middle left out where it is very long."""
+    """Return ``text`` escaped and on one line; a very long text is shortened in its middle."""
     line = escaped(text.strip(), keep="")
     if len(line) <= LONGEST_LINE:
         return line

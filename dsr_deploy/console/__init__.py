@@ -1,1 +1,1 @@
-"""The command line: what is read from it, and what is printed."""
+"""The command line: parsing, printing, and the errors of commands."""

@@ -46,8 +46,8 @@ STOPPED = 130
 def cli(context: click.Context) -> None:
     """Train a spiking network with DSR and take it to a neuromorphic chip without loss.
 
-    Each command reads what the one before wrote, from the newest run in ./runs unless --run names
-    another. With no options at all they train a small network on handwritten digits.
+    Each command continues where the one before it stopped, in the newest run in ./runs or in the
+    run that --run names. Without options, the chain trains a small network on handwritten digits.
     """
     if context.invoked_subcommand is None:
         printing.echo(context.get_help())
@@ -62,12 +62,12 @@ def cli(context: click.Context) -> None:
 )
 @click.option(
     "--preset", metavar="NAME",
-    help="A setting of the paper, Tables S2 and S3, such as cifar10-if-t20 or cifar100-lif-t5; "
-    "other options override its values.",
+    help="Settings of the paper, Tables S2 and S3, such as cifar10-if-t20 or cifar100-lif-t5. "
+    "Other options override them.",
 )  # fmt: skip
 @training_options
-@click.option("--resume", is_flag=True, help="Continue the run, with its own settings.")
-@click.option("--print-config", is_flag=True, help="Show every resolved value and stop.")
+@click.option("--resume", is_flag=True, help="Continue a stopped run with its own settings.")
+@click.option("--print-config", is_flag=True, help="Print every setting and exit.")
 @common
 def train(
     directory: Path | None,
@@ -79,9 +79,9 @@ def train(
 ) -> None:
     """Train a spiking network.
 
-    Reads a data set (digits comes along, the others: --dataset and --data-dir). Writes a new run
-    directory, runs/<name>: config.json, checkpoint/, metrics.jsonl and tensorboard/. Stopped at
-    any moment, it continues with --resume.
+    Reads a data set: digits by default, others with --dataset and --data-dir. Writes a new run
+    directory, runs/<name>: config.json, checkpoint/, metrics.jsonl and tensorboard/. A training
+    that was stopped continues with --resume.
     """
     from dsr_deploy.console import summaries
 
@@ -98,7 +98,7 @@ def train(
         return
     rank = this_rank()
     if rank.world > 1 and directory is None and not resume:
-        raise UserError("several processes train one network: name its directory with --run DIR")
+        raise UserError("several processes need the same directory; name it with --run DIR")
     place = directory or run_directory.RUNS
     new = [path for path in (place, *place.parents) if not path.exists()]
     if not resume and (rank.first or directory is None):
@@ -130,15 +130,15 @@ def _train(run: RunDirectory, settings: config.Config, resume: bool) -> None:
     from dsr_deploy.console.terminal import Terminal
     from dsr_deploy.train import train
 
-    shown = Terminal()
+    terminal = Terminal()
 
     def begin() -> None:
         try:
             run_directory.point_latest(run)  # now, so that --resume finds a run that is killed
         except UserError as error:  # the link is a convenience: training goes on
-            shown.note(f"{error}; later commands need --run {run.path}")
+            terminal.note(f"{error}; later commands need --run {run.path}")
 
-    train(settings, run, resume=resume, progress=shown, on_begin=begin)
+    train(settings, run, resume=resume, progress=terminal, on_begin=begin)
 
 
 def _discard(*directories: Path) -> None:
@@ -157,7 +157,7 @@ def _refuse_changes(
         if value is not None and value != getattr(settings, name):
             raise UserError(
                 f"{run.path}: the run was started with {name} {getattr(settings, name)}, not "
-                f"{value}; leave the option out to continue it, or train anew without --resume"
+                f"{value}; leave the option out, or start a new run without --resume"
             )
 
 
@@ -167,25 +167,30 @@ def _refuse_changes(
     "  dsr-deploy quantize --bits 8 --epochs 0"
 )
 @click.option("--bits", type=int, default=4, show_default=True,
-              help="Width of a weight with its sign, 2 to 8.")  # fmt: skip
+              help="Bits of a weight, sign included: 2 to 8.")  # fmt: skip
 @click.option(
-    "--epochs", type=int, help="Of fine-tuning; 0 only rounds.  [default: more, the fewer the bits]"
+    "--epochs",
+    type=int,
+    help="Epochs of fine-tuning; 0 only rounds.  [default: the fewer bits, the more epochs]",
 )
 @click.option("--lr", type=float,
               help="Learning rate, in units of a weight's last bit.  [default: 0.01]")  # fmt: skip
 @click.option("--batch-size", type=int, help="Samples per step.  [default: as in training]")
 @click.option("--granularity", type=click.Choice(["channel", "layer"]),
-              help="What shares a scale.  [default: channel]")  # fmt: skip
-@click.option("--wide-ends", is_flag=True, default=None, help="8 bits in first and last layer.")
-@click.option("--seed", type=int, help="[default: 0]")
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
+              help="One scale per channel or per layer.  [default: channel]")  # fmt: skip
+@click.option(
+    "--wide-ends", is_flag=True, default=None, help="Keep 8 bits in the first and the last layer."
+)
+@click.option("--seed", type=int, help="Seed of the order of samples.  [default: 0]")
+@click.option("--device", metavar="NAME", help="Where to compute: auto, cpu, cuda or cuda:N.")
 @moved_data
 @common
 def quantize(directory: Path | None, as_json: bool, data_dir: Path | None, **chosen: Any) -> None:
-    """Turn the network's numbers into small whole numbers.
+    """Quantize the trained network to integers.
 
-    Reads the run's best checkpoint and its data set. Fine-tunes in the chip's own arithmetic and
-    writes quantized-<bits>/: network.safetensors, and row.json with the accuracies (Table S4).
+    Reads the run's best checkpoint and its data set. Rounds the weights, fine-tunes them in the
+    chip's own arithmetic and writes quantized-<bits>/: network.safetensors, and row.json with the
+    accuracies (a row of Table S4).
     """
     from dsr_deploy.console import summaries
     from dsr_deploy.console.terminal import Terminal
@@ -203,13 +208,15 @@ def quantize(directory: Path | None, as_json: bool, data_dir: Path | None, **cho
     epilog="\b\nExample, the 8-bit network as ONNX:\n  dsr-deploy export --target onnx --bits 8"
 )
 @click.option("--target", type=click.Choice(["loihi", "onnx", "nir"]), default="loihi",
-              show_default=True, help="The integer network's own file, or an exchange format.",
+              show_default=True, help="loihi is the integer network; onnx and nir: other formats.",
 )  # fmt: skip
 @click.option("--chip", metavar="NAME",
-              help="For which chip, of target loihi: loihi1, loihi2, or a YAML file with "
-              "the limits of your own.  [default: loihi2]",
+              help="Chip for target loihi: loihi1, loihi2, or a YAML file with the limits of your "
+              "own.  [default: loihi2]",
 )  # fmt: skip
-@click.option("--bits", type=int, help="Which quantized network.  [default: the last one made]")
+@click.option(
+    "--bits", type=int, help="Which quantized network to export.  [default: the last one quantized]"
+)
 @common
 def export(
     directory: Path | None, as_json: bool, target: str, chip: str | None, bits: int | None
@@ -217,8 +224,8 @@ def export(
     """Write the quantized network for a chip or another tool.
 
     Reads quantized-<bits>/network.safetensors. Writes export/<target>/: the network's file,
-    manifest.json and, for loihi, lava.json with the processes that Lava runs. Refuses what the chip
-    cannot do, and says how much of the chip the network takes.
+    manifest.json and, for loihi, lava.json with the processes that Lava runs. Checks the network
+    against the chip's limits and prints how much of the chip it takes.
     """
     from dsr_deploy.console import summaries
     from dsr_deploy.console.terminal import Terminal
@@ -227,22 +234,23 @@ def export(
     run = run_directory.find(directory)
     if chip:
         chip = str(files.at_home(chip))
-    made = export_run(run, target, bits, chip, progress=Terminal())
-    _print(as_json, made, summaries.exported(run, made))
+    exported = export_run(run, target, bits, chip, progress=Terminal())
+    _print(as_json, exported, summaries.exported(run, exported))
 
 
 @cli.command(
     epilog="\b\n"
-    "Example, 100 test samples and all that was found:\n"
+    "Example, 100 test samples and all tables:\n"
     "  dsr-deploy simulate --samples 100 --report all"
 )
 @click.option("--report", "part", type=click.Choice(["sparsity", "energy", "all"]), default="all",
-              show_default=True, help="What to print; everything is written.")  # fmt: skip
-@click.option("--samples", type=int, help="How many, spread over the test set.  [default: all]")
+              show_default=True, help="Which tables to print; all are written.")  # fmt: skip
+@click.option("--samples", type=int, help="Number of test samples, evenly spread.  [default: all]")
 @click.option("--engine", type=click.Choice(["event", "lava"]), default="event", show_default=True,
-              help="lava compares every spike with Lava's runtime, of 20 samples unless told.",
+              help="event is the simulator; lava also runs the samples in Lava and compares every "
+              "spike, by default of 20 samples.",
 )  # fmt: skip
-@click.option("--threads", type=int, help="Samples at a time.  [default: a thread per core]")
+@click.option("--threads", type=int, help="Samples to run at once.  [default: one per core]")
 @moved_data
 @common
 def simulate(
@@ -254,7 +262,7 @@ def simulate(
     threads: int | None,
     data_dir: Path | None,
 ) -> None:
-    """Run the exported network event by event, on integers alone.
+    """Run the exported network event by event, in integers only.
 
     Reads export/loihi/network.safetensors and the run's data set. Compares every prediction with
     the quantized network's, counts spikes and synaptic operations, estimates energy, and writes
@@ -277,11 +285,12 @@ def simulate(
     "  dsr-deploy verify --engines event,reference --samples 100"
 )
 @click.option("--engines", metavar="NAMES",
-              help="torch, event, reference, onnx, nir, lava.  [default: all whose file is there "
-              "and that can run here]",
+              help="Engines to compare, separated by commas: torch, event, reference, onnx, nir, "
+              "lava.  "
+              "[default: all that are exported and can run here]",
 )  # fmt: skip
 @click.option("--samples", type=int,
-              help="How many, spread over the test set.  [default: 20, all if there are fewer]",
+              help="Number of test samples, evenly spread.  [default: 20, or all if fewer]",
 )  # fmt: skip
 @moved_data
 @common
@@ -294,9 +303,10 @@ def verify(
 ) -> None:
     """Prove that all engines give the same spikes.
 
-    Reads what was exported and the run's data set, and runs the same samples through the quantized
-    torch model, the event-driven simulator, a plain reference and others, each on its own file.
-    Writes nothing. Names the first spike that differs, with exit code 1.
+    Reads the exported files and the run's data set, and runs the same samples through several
+    engines: the quantized torch model, the event-driven simulator, a plain reference and others,
+    each on its own file. Prints the first spike that differs, and then exits with 1. Writes no
+    file.
     """
     from dsr_deploy.console import summaries
     from dsr_deploy.console.terminal import Terminal
@@ -313,10 +323,10 @@ def verify(
 @cli.command(epilog="\b\nExample:\n  dsr-deploy report --run runs/digits-resnet-tiny-if-t8")
 @common
 def report(directory: Path | None, as_json: bool) -> None:
-    """Put all that was found into one page.
+    """Write one page with all results of a run.
 
-    Reads the whole run. Writes reports/report.html, one file with its plots inside, which a browser
-    opens without a network.
+    Reads the whole run. Writes reports/report.html: one file that includes its plots, so a browser
+    opens it offline.
     """
     from dsr_deploy.console import summaries
     from dsr_deploy.report import report as report_run
@@ -327,7 +337,7 @@ def report(directory: Path | None, as_json: bool) -> None:
 
 
 def _print(as_json: bool, result: Any, text: str) -> None:
-    """Print a result once, however many processes found it together."""
+    """Print a result, in the first process only."""
     from dsr_deploy.console import summaries
 
     if this_rank().first:
@@ -335,12 +345,12 @@ def _print(as_json: bool, result: Any, text: str) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line; return its exit code: 0 done, 1 refused or failed, 2 wrongly called.
+    """Run a command line; return its exit code: 0 success, 1 failure, 2 wrong usage.
 
     Raises
     ------
     Exception
-        If something fails that nobody foresaw.
+        If the command fails by a bug of our own.
     """
     try:
         try:
@@ -366,7 +376,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    """Say why, if no other process of this run does already."""
+    """Print the error, unless another process of this run has printed it."""
     try:
         rank = this_rank()
     except UserError:  # says the message, or a wrong command line matters more

@@ -1,4 +1,4 @@
-"""How every command runs, whatever it does."""
+"""What every command does around its own work."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.parallel.rank import this_rank
 
 SHARED = ("train", "simulate")
-"""Commands that several processes do together."""
+"""Commands that several processes can share."""
 
 
 class Stage(click.Command):
-    """A command that stops at Ctrl-C and says in a line what the machine made fail.
+    """A command that stops at Ctrl-C and reports failures of the machine in one line.
 
-    It refuses to do several times at once what processes cannot share.
+    Only the commands in :data:`SHARED` run in several processes.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, whose options are right."""
+        """Run the command, after its options were parsed."""
         world = this_rank().world
         if world > 1 and self.name not in SHARED:
             raise UserError(
-                f"{world} processes were started for `{ctx.command_path}`, which is the work of "
-                f"one; start it without torchrun, which serves {' and '.join(SHARED)}"
+                f"{world} processes were started for `{ctx.command_path}`, which runs in one; "
+                f"start it without torchrun, which is for {' and '.join(SHARED)}"
             )
         environment.check()
         try:
@@ -41,7 +41,7 @@ class Stage(click.Command):
 
 
 class Stages(click.Group):
-    """Lists its commands in the order in which they are used."""
+    """List the commands in the order in which they are used."""
 
     command_class = Stage
 

@@ -1,6 +1,6 @@
-"""What other programs have left in the environment of this process, and what libraries need in it.
+"""The environment of this process: streams, variables and names that libraries depend on.
 
-Nothing here imports what takes long.
+No import here takes long.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.text import one_line
 
 MOST_THREADS: Final = 4096
-"""More fail in the operating system, which ends the process."""
+"""With more, starting threads fails and ends the process."""
 
 _NAMES: Final = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
@@ -26,34 +26,34 @@ def prepare() -> None:
     # On a shared machine, threads that spin while they wait for each other make training ten
     # times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # A notebook's own, which its commands inherit, cannot be imported elsewhere.
+    # Commands inherit the backend of a notebook, which cannot be imported outside of it.
     os.environ["MPLBACKEND"] = "agg"
-    # It says where it keeps its fonts.
+    # matplotlib logs where it keeps its fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     warnings.formatwarning = _warning
     _name_user()
 
 
 def check() -> None:
-    """Refuse values with which a library would end the process or fail at its import.
+    """Check variables whose values would make a library fail at import or end the process.
 
     Raises
     ------
     UserError
-        Names the variable.
+        If a variable is wrong; the message names it.
     """
     text = os.environ.get("NUMBA_NUM_THREADS")
     if text is None:
         return
     if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MOST_THREADS):
         raise UserError(
-            f"environment variable NUMBA_NUM_THREADS is {text!r}; 1 to {MOST_THREADS} are "
-            "possible, a thread per core if it is unset"
+            f"environment variable NUMBA_NUM_THREADS must be 1 to {MOST_THREADS}, not {text!r}; "
+            "unset it for one thread per core"
         )
 
 
 def _open_standard_streams() -> None:
-    """Open what is closed: the next file would take its number, and receive what is printed."""
+    """Open closed streams: else the next file takes their number and receives what is printed."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""What ends a command, in one line: mistakes, what the machine lacks, and bugs."""
+"""The one line that ends a failed command: a mistake, a shortage of the machine, or a bug."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUT_OF_MEMORY: Final = (
     "bad allocation",
     "alloc_failed",
 )
-"""What allocators of torch, CUDA, onnxruntime and C++ say; they raise plain RuntimeErrors."""
+"""Messages of allocators of torch, CUDA, onnxruntime and C++, which raise plain RuntimeErrors."""
 
 LESS_MEMORY: Final = {
     "batch_size": "--batch-size",
@@ -35,7 +35,7 @@ LESS_MEMORY: Final = {
     "samples": "--samples",
     "threads": "--threads",
 }
-"""The options of a command that decide how much memory it takes, by their parameters."""
+"""Options that lower the memory a command needs, by their parameters."""
 
 VARIABLES: Final = {
     "matplotlib": ("MPL", "MATPLOTLIB"),
@@ -45,10 +45,10 @@ VARIABLES: Final = {
     "torch": ("TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "CUDA_"),
     "triton": ("TRITON_",),
 }
-"""How the variables begin that a library reads, by its package."""
+"""Prefixes of the environment variables that a library reads, by its package."""
 
 STARTS: Final = ("importlib._bootstrap", "numba.np.ufunc.parallel")
-"""Modules in whose frames a library reads its variables: at its import, or with its threads."""
+"""Modules in whose frames a library reads its variables: at import, or when threads start."""
 
 OURS: Final = (
     ("dsr_deploy.errors", "UserError"),
@@ -59,13 +59,13 @@ OURS: Final = (
 
 
 def is_ours(error: Exception) -> bool:
-    """Whether the error says what a user can put right."""
+    """Whether the error is one of our own, whose message tells the user what to do."""
     # Not by importing the classes: an import may be what failed.
     return any((c.__module__, c.__name__) in OURS for c in type(error).__mro__)
 
 
 def explain(error: Exception, options: Collection[str] = ()) -> str | None:
-    """Return a line for what the machine or a library's settings made fail; None for anything else.
+    """Return a line for a failure of the machine or of a library's settings; None for any other.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def explain(error: Exception, options: Collection[str] = ()) -> str | None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, of the machine or a GPU, and nobody has said so yet."""
+    """Whether the machine or a GPU ran out of memory, and no error of our own reports it."""
     if is_ours(error):
         return False
     if isinstance(error, MemoryError):
@@ -91,34 +91,34 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     text = str(error).lower()
-    return any(said in text for said in OUT_OF_MEMORY)
+    return any(message in text for message in OUT_OF_MEMORY)
 
 
 def out_of_memory(options: Collection[str], resume: str | None = None) -> str:
-    """Return what to do about it.
+    """Return the line for a lack of memory, with a way out.
 
     Parameters
     ----------
     options : parameters of the command that failed
-    resume : the command that goes on with what was begun
+    resume : the command that continues the work
     """
     *fewer, last = [option for name, option in LESS_MEMORY.items() if name in options] or [""]
     lower = f"lower {', '.join(fewer)}{' or ' * bool(fewer)}{last}, or " if last else ""
-    more = f"continue with `{resume}` where there is more" if resume else "give it more"
-    return f"memory ran out; {lower}{more}"
+    more = f"continue with `{resume}` on a larger machine" if resume else "use a larger machine"
+    return f"out of memory; {lower}{more}"
 
 
 def _system(error: OSError) -> str | None:
-    """Return place and reason of an operating system's refusal."""
+    """Return the path and the reason of an error of the operating system."""
     reason = error.strerror or str(error).partition("\n")[0] or type(error).__name__
     place = error.filename
     if place is None:
-        return f"the system refuses: {reason}"
+        return f"the operating system failed: {reason}"
     return f"{os.fsdecode(place) if isinstance(place, bytes) else place}: cannot be used ({reason})"
 
 
 def _variables(error: Exception) -> str | None:
-    """Name the variables of a library that fails where it reads them."""
+    """Return the line for a library that fails where it reads its environment variables."""
     names = list(_modules(error.__traceback__))
     if not any(name.startswith(STARTS) for name in names):
         return None
@@ -126,12 +126,12 @@ def _variables(error: Exception) -> str | None:
         package = name.partition(".")[0]
         if package == "dsr_deploy":
             return None
-        found = sorted(v for v in os.environ if v.startswith(VARIABLES.get(package, ("\0",))))
-        if found:
+        variables = sorted(v for v in os.environ if v.startswith(VARIABLES.get(package, ("\0",))))
+        if variables:
             reason = str(error).partition("\n")[0]
             return (
                 f"{package} cannot start ({reason}); it reads these environment variables: "
-                f"{', '.join(found)}; put them right or unset them"
+                f"{', '.join(variables)}; correct or unset them"
             )
     return None
 
@@ -145,14 +145,14 @@ def _modules(frames: TracebackType | None) -> Iterator[str]:
 
 
 def with_notes(error: Exception) -> str:
-    """Return the line of an error of ours; what is noted with it is kept in a file."""
+    """Return the line of an error of our own; its notes are kept in a file."""
     notes = getattr(error, "__notes__", None)
     kept = _keep("\n".join(notes)) if notes else None
     return str(error) if kept is None else f"{error}; more is in {kept}"
 
 
 def report_bug(error: Exception) -> str:
-    """Return the line for an error that nobody foresaw; its traceback is kept in a file.
+    """Return the line for a bug; its traceback is kept in a file.
 
     With ``DSR_DEPLOY_DEBUG`` set the traceback is printed as well.
     """

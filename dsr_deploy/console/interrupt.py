@@ -1,4 +1,4 @@
-"""Ctrl-C that is neither lost nor turned into another error."""
+"""Make Ctrl-C reliable: neither lost nor turned into another error."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ AGAIN = 0.02
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt in the block, and whatever a library makes of it too.
+    """Let Ctrl-C raise KeyboardInterrupt in the block, even if a library raises another error.
 
-    Where the signal is ignored, as a shell does for what it starts in the background, it stays so.
+    A signal that is ignored stays ignored, as in processes that a shell starts in the background.
     """
     handle = signal.getsignal(signal.SIGINT)
     if not callable(handle):
@@ -55,7 +55,7 @@ def interruptible() -> Iterator[None]:
 
 
 def _unsafe(frame: FrameType | None) -> bool:
-    """Whether a frame, or one that called it, is of code that does not bear an exception."""
+    """Whether a frame, or one of its callers, is in code that must not be interrupted."""
     while frame is not None:
         if str(frame.f_globals.get("__name__")).partition(".")[0] in UNSAFE:
             return True

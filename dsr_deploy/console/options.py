@@ -1,4 +1,4 @@
-"""The options that several commands have, and those of a training."""
+"""Options shared by several commands, and those of a training."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Directory(click.Path):
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         """Return the path."""
         if not os.fspath(value):
-            self.fail("an empty name; '.' is the directory you are in", param, ctx)
+            self.fail("the name is empty; use '.' for the current directory", param, ctx)
         path = cast(Path, super().convert(files.at_home(value), param, ctx))
         return Path(os.path.abspath(path)) if self.absolute else path
 
 
 def common(command: Command) -> Command:
-    """Give a command the options that all have."""
+    """Add the options that every command has."""
     run = click.option(
         "--run", "directory", type=Directory(), metavar="DIR",
         help="Directory of the run.  [default: runs/latest, the newest]",
@@ -48,25 +48,25 @@ def common(command: Command) -> Command:
 
 
 def moved_data(command: Command) -> Command:
-    """Give a command that reads a run's data the option that says where they lie now."""
+    """Add the option for data that were moved, to a command that reads a run's data set."""
     return click.option(
         "--data-dir", type=Directory(absolute=True), metavar="DIR",
-        help="Where the data set is, if it was moved since the run was begun.",
+        help="Directory of the data set, if it was moved since training.",
     )(command)  # fmt: skip
 
 
 def training_options(command: Command) -> Command:
-    """Give a command an option for every value of :class:`dsr_deploy.run.config.Config`."""
+    """Add an option for every setting of :class:`dsr_deploy.run.config.Config`."""
     option = click.option
     options = [
         option("--dataset", type=click.Choice(tuple(DATASETS)), help="[default: digits]"),
         option("--data-dir", type=Directory(absolute=True), metavar="DIR",
-               help="Where its files are, or are downloaded to; digits needs none. With --resume: "
-               "where they are now, if they were moved."),
-        option("--image-size", type=int, help="Side in pixels; for imagenet and imagefolder."),
+               help="Directory of the data set, or where to download it; digits needs none. With "
+               "--resume: where it was moved to."),
+        option("--image-size", type=int, help="Side of the images in pixels."),
         option("--flip/--no-flip", default=None,
-               help="Mirror every second training image. Leave it off where a mirror image is of "
-               "another class: arrows, letters, left and right.  [default: on for cifar10, "
+               help="Mirror every second training image. Do not use it where mirroring changes the "
+               "class: arrows, letters, left and right hands.  [default: on for cifar10, "
                "cifar100 and imagenet, else off]"),
         option("--shift", type=float, metavar="SHARE",
                help="Training images that keep their size move by up to this share of it.  "
@@ -79,27 +79,27 @@ def training_options(command: Command) -> Command:
                help=f"{', '.join(ARCHITECTURES)}, or a network of your own: FILE.py:FUNCTION, "
                "which is called with (input_shape, classes) and returns a Topology."),
         option("--neuron", type=click.Choice(get_args(config.NeuronName)),
-               help="Neurons that integrate, or integrate and leak.  [default: if]"),
-        option("-T", "--timesteps", type=int, help="How many steps a sample is shown."),
+               help="if integrates, lif also leaks.  [default: if]"),
+        option("-T", "--timesteps", type=int, help="Number of timesteps per sample."),
         option("--validation", type=float,
-               help="Share of the training samples held out to choose a network by; with 0 the "
-               "last epoch's is taken.  [default: 0.1; presets: 0]"),
+               help="Share of the training samples held out to choose the best epoch; 0 takes the "
+               "last epoch.  [default: 0.1; presets: 0]"),
         option("--epochs", type=int, help="Passes over the training data."),
-        option("--batch-size", type=int, help="Samples per training step, of all processes."),
+        option("--batch-size", type=int, help="Samples per training step, over all processes."),
         option("--optimizer", type=click.Choice(get_args(OptimizerName))),
-        option("--lr", type=float, help="Learning rate; falls as a cosine to 0."),
-        option("--momentum", type=float, help="Of SGD."),
-        option("--weight-decay", type=float, help="Of the weights alone."),
+        option("--lr", type=float, help="Initial learning rate; decays to 0 along a cosine."),
+        option("--momentum", type=float, help="Momentum of SGD."),
+        option("--weight-decay", type=float, help="Decay of the weights, not of biases."),
         option("--warmup-epochs", type=int, help="Epochs in which the learning rate rises."),
-        option("--v-threshold", type=float, help="Initial Vth; left out, the data decide."),
-        option("--v-threshold-min", type=float, help="Lower bound of the trained Vth."),
+        option("--v-threshold", type=float, help="Initial Vth.  [default: chosen from the data]"),
+        option("--v-threshold-min", type=float, help="Lower bound of Vth in training."),
         option("--alpha", type=float, help="A neuron fires at alpha * Vth."),
         option("--tau", type=float, help="Time constant of LIF neurons."),
         option("--dt", type=float, help="Length of a timestep, in the unit of --tau."),
-        option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N."),
+        option("--device", metavar="NAME", help="Where to compute: auto, cpu, cuda or cuda:N."),
         option("--precision", type=click.Choice(get_args(config.PrecisionName)),
-               help="Arithmetic of the convolutions in training."),
-        option("--seed", type=int, help="Makes a run repeatable.  [default: 0]"),
+               help="Arithmetic of convolutions in training."),
+        option("--seed", type=int, help="Seed of all randomness.  [default: 0]"),
     ]  # fmt: skip
     for add in reversed(options):
         command = add(command)

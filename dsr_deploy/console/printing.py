@@ -1,4 +1,4 @@
-"""Standard output: text goes there escaped, and a closed pipe is no error."""
+"""Standard output: escapes control characters, and treats a closed pipe as no error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def echo(text: str) -> None:
     UserError
         If it cannot be written.
     click.exceptions.Exit
-        With code 1 if who reads has seen enough.
+        With code 1 if the reader has closed the pipe.
     """
     try:
         click.echo(escaped(text))
@@ -29,8 +29,8 @@ def echo(text: str) -> None:
 
 
 def lost_output(error: OSError) -> None:
-    """Raise what :func:`echo` raises where standard output could not be written."""
-    # What is left in the buffer goes nowhere, or the interpreter fails at its end once more.
+    """Raise the error of :func:`echo` for standard output that cannot be written."""
+    # Discard the rest of the buffer, or the interpreter fails again when it exits.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:
         raise click.exceptions.Exit(1) from None

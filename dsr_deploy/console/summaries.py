@@ -1,4 +1,4 @@
-"""What each command says at its end: what happened, in words, and the command that comes next."""
+"""The text that each command prints at its end: what it did, and the next command."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def trained(run: RunDirectory, settings: Config) -> tuple[dict[str, Any], str]:
         f"  network        of epoch {tested.epoch}, {choice}\n"
         f"  test accuracy  {tested.test_accuracy:.2%} on {tested.test_samples:,} samples\n"
         f"  firing rate    {tested.firing_rate:.2%} of the neurons at each timestep\n"
-        f"  written to     {_shown(run.path)}\n\n"
-        + _next(run, "quantize --bits 4", "turns its weights into whole numbers of 4 bits")
+        f"  written to     {_shortest(run.path)}\n\n"
+        + _next(run, "quantize --bits 4", "quantizes its weights to integers of 4 bits")
     )
     return result, text
 
@@ -63,22 +63,22 @@ def trained(run: RunDirectory, settings: Config) -> tuple[dict[str, Any], str]:
 def quantized(run: RunDirectory, row: Row) -> str:
     """Return the row of Table S4 and what it means."""
     return (
-        f"Quantized: the weights are whole numbers of {row.bits} bits now, all arithmetic is on "
-        f"integers.\nAccuracy on {row.samples:,} test samples (a row of Table S4):\n\n"
+        f"Quantized to {row.bits} bits: the weights and all arithmetic are integers.\n"
+        f"Accuracy on {row.samples:,} test samples (a row of Table S4):\n\n"
         f"{tables.quantization([row])}\n\n"
         f"{_choice(row)}\n\n"
         f"{_extremes(row)}"
-        f"  written to  {_shown(run.quantized(row.bits))}\n\n"
-        + _next(run, "export --target loihi", "lays the network out for a chip")
+        f"  written to  {_shortest(run.quantized(row.bits))}\n\n"
+        + _next(run, "export --target loihi", "writes the network for a chip")
     )
 
 
 def _choice(row: Row) -> str:
-    """Say how the network was chosen, and by what."""
+    """Return how the network was chosen."""
     if not row.epochs:
         return "  not fine-tuned"
     if row.validation_accuracy is None:
-        return "  taken after the last epoch: no samples were held out to choose by"
+        return "  the last epoch: no samples were held out to choose by"
     return (
         f"  the best on {row.validation_samples:,} held-out training samples "
         f"({row.validation_accuracy:.2%}), of the rounded network and those after each epoch"
@@ -86,31 +86,31 @@ def _choice(row: Row) -> str:
 
 
 def _extremes(row: Row) -> str:
-    """Name the layers with neurons that never spiked on the test set, or always."""
+    """Return the layers with neurons that never or always spiked on the test set."""
     lines = [
-        f"  {what}  {', '.join(f'{count:,} in {name}' for name, count in found.items())}\n"
-        for what, found in (
+        f"  {what}  {', '.join(f'{count:,} in {name}' for name, count in layers.items())}\n"
+        for what, layers in (
             ("neurons that never spiked: ", row.dead),
             ("neurons that always spiked:", row.always_on),
         )
-        if found
+        if layers
     ]
     return "".join(lines) + ("\n" if lines else "")
 
 
-def exported(run: RunDirectory, made: Export) -> str:
-    """Return a table of the layers, what they take of the chip, and where they went."""
-    layers = made.layers
+def exported(run: RunDirectory, export: Export) -> str:
+    """Return tables of the layers and of the chip they take, and where the files are."""
+    layers = export.layers
     neurons, weights = sum(x.neurons for x in layers), sum(x.weights for x in layers)
     return (
         f"Exported {len(layers)} layers, {neurons:,} neurons and {weights:,} weights "
-        f"for {made.chip.chip if made.chip else made.target}.\n"
-        "No 24-bit register can overflow, whatever the input: this was proven.\n\n"
+        f"for {export.chip.chip if export.chip else export.target}.\n"
+        "Proven: no 24-bit register overflows, whatever the input.\n\n"
         f"{tables.layers(layers)}\n\n"
         "  theta is subtracted at a spike, delta is the leak in 1/4096, start the first timestep\n"
-        + (f"\n{_on_chip(made.chip)}\n\n" if made.chip else "")
-        + f"  written to  {_shown(run.export(made.target))}\n\n"
-        + _after_export(run, made.target)
+        + (f"\n{_on_chip(export.chip)}\n\n" if export.chip else "")
+        + f"  written to  {_shortest(run.export(export.target))}\n\n"
+        + _after_export(run, export.target)
     )
 
 
@@ -137,15 +137,15 @@ def _after_export(run: RunDirectory, target: str) -> str:
         return _next(run, "simulate --report sparsity", text)
     if run.export("loihi").exists():
         return _next(run, "verify", "proves that every engine gives the same spikes")
-    return _next(run, "export --target loihi", "makes the file that simulate and verify read")
+    return _next(run, "export --target loihi", "writes the file that simulate and verify read")
 
 
 def simulated(run: RunDirectory, report: SimulationReport, part: str) -> str:
     """Return the accuracy, and the tables of ``part``: sparsity, energy or all."""
     total = report.sparsity.total
-    confirmed = "; Lava's runtime made the same spikes" if report.engine == "lava" else ""
+    confirmed = "; Lava gave the same spikes" if report.engine == "lava" else ""
     parts = [
-        f"Simulated {report.samples:,} test samples on integers alone, {report.timesteps} "
+        f"Simulated {report.samples:,} test samples in integers only, {report.timesteps} "
         f"timesteps each{confirmed}.\n"
         f"  accuracy             {report.accuracy:.2%}, each prediction the same as the quantized "
         "network's\n"
@@ -159,8 +159,8 @@ def simulated(run: RunDirectory, report: SimulationReport, part: str) -> str:
     if part == "all":
         parts.append(str(tables.ranges(report.ranges)))
         parts.append(_on_chip(report.chip))
-    parts.append(f"  written to  {_shown(run.reports)}")
-    parts.append(_next(run, "report", "puts everything on one page"))
+    parts.append(f"  written to  {_shortest(run.reports)}")
+    parts.append(_next(run, "report", "puts all results on one page"))
     return "\n\n".join(parts)
 
 
@@ -169,7 +169,7 @@ def _energy(report: SimulationReport) -> str:
 
     sources = {line.constants: f"{line.title}; {line.source}" for line in report.energy}
     return (
-        "Energy per inference; the constants decide the verdict, so no number stands alone:\n\n"
+        "Energy per inference, by several sets of constants, since they decide the comparison:\n\n"
         f"{tables.energy(report.energy)}\n\n"
         + "".join(f"  {name}: {text}\n" for name, text in sources.items())
         + f"  {LOIHI2_STATEMENT}"
@@ -178,25 +178,25 @@ def _energy(report: SimulationReport) -> str:
 
 def verified(verification: Verification) -> str:
     """Return a table of the engines and whether they agree."""
-    said = "they agree, spike for spike" if verification.agreed else "they differ"
+    verdict = "all spikes agree" if verification.agreed else "they differ"
     count = len(verification.differing) + 1
     left_out = "".join(f"\n\n{n} was left out: {why}" for n, why in verification.left_out.items())
     return (
-        f"{count} engines on {verification.samples:,} test samples: {said}.\n"
-        f"Spikes of '{verification.baseline}', and how many of each other engine differ:\n\n"
+        f"{count} engines on {verification.samples:,} test samples: {verdict}.\n"
+        f"Spikes of '{verification.baseline}', and how many differ in each other engine:\n\n"
         f"{tables.engines(verification)}{left_out}"
     )
 
 
 def reported(path: Path) -> str:
-    """Say where the page is."""
-    return f"Wrote {_shown(path)}: one page with everything this run knows; open it in a browser."
+    """Return where the page is."""
+    return f"Wrote {_shortest(path)}: one page with all results of this run; open it in a browser."
 
 
-def _shown(path: Path) -> Path:
-    """Return the shorter way to ``path`` from here."""
-    whole, here = path.resolve(), Path.cwd()
-    return whole.relative_to(here) if whole.is_relative_to(here) else whole
+def _shortest(path: Path) -> Path:
+    """Return ``path`` relative to the current directory if it is inside it."""
+    full, here = path.resolve(), Path.cwd()
+    return full.relative_to(here) if full.is_relative_to(here) else full
 
 
 def _next(run: RunDirectory, command: str, purpose: str) -> str:

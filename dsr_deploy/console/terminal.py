@@ -29,8 +29,8 @@ PLAIN_EVERY: Final = 30.0
 class Terminal:
     """A :class:`dsr_deploy.progress.Progress` on standard error.
 
-    Results go to standard output, so that they can be piped on while progress is watched. Where
-    nobody can be told anything any more, the work goes on.
+    Results go to standard output, so that they can be piped while progress is visible. If standard
+    error cannot be written, the work continues.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -47,7 +47,7 @@ class Terminal:
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
-        """Show a piece of work of ``total`` parts until it is left."""
+        """Show a piece of work of ``total`` parts while the block runs."""
         if not self._console.is_terminal or self._console.is_dumb_terminal:
             yield _Lines(self, description, total)
             return
@@ -61,34 +61,34 @@ class Terminal:
                 self._bars.stop()
 
     def note(self, text: str) -> None:
-        """Print a line that stays, above the bars."""
+        """Print a permanent line above the bars."""
         self._console.print(escaped(text, keep=""), markup=False, highlight=False, soft_wrap=True)
 
 
 class _Stream:
-    """Standard error, or nothing once it is full or closed."""
+    """Standard error that ignores write errors."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.encoding = stream.encoding
 
     def write(self, text: str) -> int:
-        """Write what can be written."""
+        """Write, if that is possible."""
         with contextlib.suppress(OSError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Write what is left."""
+        """Flush, if that is possible."""
         with contextlib.suppress(OSError):
             self._stream.flush()
 
     def isatty(self) -> bool:
-        """Whether people watch."""
+        """Whether standard error is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
-        """Return the descriptor, of which rich asks the width."""
+        """Return the descriptor, from which rich reads the width."""
         return self._stream.fileno()
 
 
@@ -109,20 +109,20 @@ class _Bar:
 
 
 class _Lines:
-    """Says now and then how far the work is; short work says nothing."""
+    """Plain lines, one every :data:`PLAIN_EVERY` seconds; short work prints none."""
 
     def __init__(self, terminal: Terminal, description: str, total: int) -> None:
         self._terminal, self._description, self._total = terminal, description, total
         self._done = 0
-        self._started = self._said = time.monotonic()
+        self._started = self._printed = time.monotonic()
 
     def advance(self, amount: int = 1, text: str = "") -> None:
-        """Print a line if the last one is old."""
+        """Print a line if the last one is old enough."""
         self._done += amount
         now = time.monotonic()
-        if now - self._said < PLAIN_EVERY or not 0 < self._done < self._total:
+        if now - self._printed < PLAIN_EVERY or not 0 < self._done < self._total:
             return
-        self._said = now
+        self._printed = now
         left = (now - self._started) / self._done * (self._total - self._done)
         self._terminal.note(
             f"{self._description}: {self._done} of {self._total}, {left:.0f} s left  {text}"

@@ -175,7 +175,7 @@ def point_latest(run: RunDirectory) -> None:
     Raises
     ------
     UserError
-        If the link cannot be made, or something else has its name.
+        If the link cannot be created, or something else has its name.
     """
     temporary = RUNS / f".latest.{secrets.token_hex(8)}"
     try:
@@ -245,7 +245,9 @@ def _make_first(paths: Iterable[Path]) -> Path:
 
 
 def _not_made(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: cannot be made ({error.strerror}); name a directory with --run DIR")
+    return UserError(
+        f"{path}: cannot be created ({error.strerror}); name a directory with --run DIR"
+    )
 
 
 def _numbered(path: Path) -> itertools.chain[Path]:

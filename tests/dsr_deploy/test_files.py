@@ -124,6 +124,6 @@ def test_without_a_home_the_tilde_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         return "~"
 
     monkeypatch.setattr(os.path, "expanduser", unknown)
-    message = "~/x: there is no home directory to take for ~; name the directory in full"
+    message = "~/x: ~ has no home directory here; give the full path"
     with pytest.raises(UserError, match=f"^{message}$"):
         files.at_home("~/x")

@@ -123,7 +123,7 @@ def test_lava_is_among_the_engines_where_it_can_run(
     assert found["spikes"] == {name: int(s.sum()) for name, s in expected.spikes.items()}
     assert cli.run(["simulate", "--run", str(run.path), "--engine", "lava"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("Simulated 20 test samples on integers alone, 3 timesteps each; Lava's")
+    assert text.startswith("Simulated 20 test samples in integers only, 3 timesteps each; Lava")
     assert json.loads((run.reports / "simulate.json").read_text())["engine"] == "lava"
 
 
@@ -334,7 +334,7 @@ def test_the_table_has_a_row_per_layer_and_a_column_per_engine() -> None:
     )
     assert summaries.verified(found) == (
         "3 engines on 20 test samples: they differ.\n"
-        "Spikes of 'reference', and how many of each other engine differ:\n"
+        "Spikes of 'reference', and how many differ in each other engine:\n"
         "\n"
         "  layer                    reference  event  lava\n"
         "  conv                        12,345      0     0\n"

@@ -110,13 +110,13 @@ WRONG = [
     (
         "train --run=",
         2,
-        "Invalid value for '--run': an empty name; '.' is the directory you are in; "
+        "Invalid value for '--run': the name is empty; use '.' for the current directory; "
         "see `dsr-deploy train --help`",
     ),
     (
         "simulate --data-dir=",
         2,
-        "Invalid value for '--data-dir': an empty name; '.' is the directory you are in; "
+        "Invalid value for '--data-dir': the name is empty; use '.' for the current directory; "
         "see `dsr-deploy simulate --help`",
     ),
     # values out of range
@@ -174,8 +174,8 @@ WRONG = [
         "{here}/none: there is no such directory; name the data set's with --data-dir",
     ),
     # a run directory that cannot be made
-    ("train --run file/run", 1, "file/run: cannot be made (Not a directory)"),
-    ("train --run file", 1, "file: cannot be made (File exists)"),
+    ("train --run file/run", 1, "file/run: cannot be created (Not a directory)"),
+    ("train --run file", 1, "file: cannot be created (File exists)"),
 ]
 
 
@@ -361,8 +361,8 @@ def test_resume_refuses_other_settings(here: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert cli.run([*line, "--epochs", "31"]) == 1
     assert capsys.readouterr().err == (
-        "error: run: the run was started with epochs 30, not 31; leave the option out to continue "
-        "it, or train anew without --resume\n"
+        "error: run: the run was started with epochs 30, not 31; leave the option out, or start "
+        "a new run without --resume\n"
     )
 
 
@@ -401,7 +401,7 @@ def test_where_no_directory_can_be_made_another_is_to_be_named(
         runs.touch()
     assert cli.run(["train"]) == 1
     assert capsys.readouterr().err == (
-        "error: runs: cannot be made (File exists); name a directory with --run DIR\n"
+        "error: runs: cannot be created (File exists); name a directory with --run DIR\n"
     )
     assert _left(here) == {"runs"}
 

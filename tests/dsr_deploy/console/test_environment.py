@@ -25,8 +25,8 @@ def test_a_number_of_threads_that_numba_cannot_start_is_refused(
     monkeypatch.chdir(tmp_path)
     assert cli.run(["simulate"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: environment variable NUMBA_NUM_THREADS is '")
-    assert said.endswith("; 1 to 4096 are possible, a thread per core if it is unset\n")
+    assert said.startswith("error: environment variable NUMBA_NUM_THREADS must be 1 to 4096, not '")
+    assert said.endswith("; unset it for one thread per core\n")
     assert len(said) < 1100
     monkeypatch.setenv("NUMBA_NUM_THREADS", "4096")
     environment.check()

@@ -29,12 +29,12 @@ OUT_OF_MEMORY = [
 def test_memory_that_runs_out_names_the_options_that_need_less(error: Exception) -> None:
     parameters = ["directory", "timesteps", "batch_size", "image_size"]
     assert failures.explain(error, parameters) == (
-        "memory ran out; lower --batch-size, --timesteps or --image-size, or give it more"
+        "out of memory; lower --batch-size, --timesteps or --image-size, or use a larger machine"
     )
     assert failures.explain(error, ["samples"]) == (
-        "memory ran out; lower --samples, or give it more"
+        "out of memory; lower --samples, or use a larger machine"
     )
-    assert failures.explain(error) == "memory ran out; give it more"
+    assert failures.explain(error) == "out of memory; use a larger machine"
 
 
 def test_really_allocating_too_much_is_such_an_error() -> None:
@@ -50,9 +50,9 @@ OTHERS = [
     ),
     (
         OSError(errno.ENOSPC, "No space left on device"),
-        "the system refuses: No space left on device",
+        "the operating system failed: No space left on device",
     ),
-    (OSError("weird\nsecond line"), "the system refuses: weird"),
+    (OSError("weird\nsecond line"), "the operating system failed: weird"),
     (
         RuntimeError("can't start new thread"),
         "no more threads can be started; end other programs, or raise the limit (ulimit -u)",
@@ -94,7 +94,7 @@ def test_a_library_that_fails_at_its_import_names_its_variables(
     at_import = ("dsr_deploy.console.cli", "importlib._bootstrap", "numba.core.config", "tempfile")
     assert failures.explain(_raise_in(*at_import)) == (
         "numba cannot start (invalid literal for int() with base 10: 'x\\ny'); it reads these "
-        "environment variables: NUMBA_THREADING_LAYER; put them right or unset them"
+        "environment variables: NUMBA_THREADING_LAYER; correct or unset them"
     )
     for bug in (
         ("importlib._bootstrap", "numba", "dsr_deploy.hardware"),
@@ -116,13 +116,14 @@ def test_a_training_out_of_memory_can_be_continued(
     monkeypatch.setattr(train, "train", fail)
     assert cli.run(["train", "--run", "new"]) == 1
     assert capsys.readouterr().err == (
-        "error: memory ran out; lower --batch-size, --timesteps or --image-size, or give it more\n"
+        "error: out of memory; lower --batch-size, --timesteps or --image-size, or use "
+        "a larger machine\n"
     )
     sample_run.write(tmp_path / "my run")
     assert cli.run(["train", "--resume", "--run", "my run"]) == 1
     assert capsys.readouterr().err == (
-        "error: memory ran out; lower --batch-size, --timesteps or --image-size, or continue with "
-        "`dsr-deploy train --resume --run 'my run'` where there is more\n"
+        "error: out of memory; lower --batch-size, --timesteps or --image-size, or continue with "
+        "`dsr-deploy train --resume --run 'my run'` on a larger machine\n"
     )
 
 

@@ -106,8 +106,8 @@ def test_the_options_are_shown_and_kept(
     capsys.readouterr()
     assert cli.run(["train", "--resume", "--run", "run", "--no-flip"]) == 1
     assert capsys.readouterr().err == (
-        "error: run: the run was started with flip True, not False; leave the option out to "
-        "continue it, or train anew without --resume\n"
+        "error: run: the run was started with flip True, not False; leave the option out, or "
+        "start a new run without --resume\n"
     )
 
 

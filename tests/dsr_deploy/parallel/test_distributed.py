@@ -155,12 +155,12 @@ def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 REFUSED = [
     ("train --lr -1 --run run", "lr must be 1e-37 to 1e+38, not -1.0"),
-    ("train", "several processes train one network: name its directory with --run DIR"),
+    ("train", "several processes need the same directory; name it with --run DIR"),
     *(
         (
             f"{name} --run run",
-            f"3 processes were started for `dsr-deploy {name}`, which is the work of one; start "
-            "it without torchrun, which serves train and simulate",
+            f"3 processes were started for `dsr-deploy {name}`, which runs in one; start it "
+            "without torchrun, which is for train and simulate",
         )
         for name in ("quantize", "export", "verify", "report")
     ),
