@@ -2,6 +2,7 @@
 #   make demo       train, quantize, export, simulate and report, in the folder demo/
 #   make test       lint, types and tests; with a Python 3.10 also the Lava environment
 #   make test-slow  the tests that take more than a minute
+#   make docs       the pages of docs/ and the API reference, in the folder site/
 #   make mutants    whether the tests notice a change of one thing; MODULE=hardware/bounds.py for one module
 #   make lava       the Lava environment alone
 #   make clean      remove both environments, the demo and all caches
@@ -9,7 +10,7 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow mutants lava clean
+.PHONY: demo test test-slow docs mutants lava clean
 
 TOOLS := .venv
 LAVA := .venv-lava
@@ -34,6 +35,9 @@ test: $(TOOLS)/.installed-test lava
 test-slow: $(TOOLS)/.installed-test lava
 	$(TOOLS)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m slow
 
+docs: $(TOOLS)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/python -m mkdocs build --strict
+
 mutants: $(TOOLS)/.installed-mutants
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(TOOLS)/bin/python -m mutants.run $(OPTIONS) $(MODULE)
 
@@ -54,6 +58,11 @@ $(TOOLS)/.installed: pyproject.toml constraints.txt
 $(TOOLS)/.installed-test: $(TOOLS)/.installed
 	@echo "$(TOOLS): installing the test tools"
 	@$(TOOLS)/bin/python $(INSTALL) -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(TOOLS)/.installed-docs: $(TOOLS)/.installed
+	@echo "$(TOOLS): installing mkdocs"
+	@$(TOOLS)/bin/python $(INSTALL) -c constraints.txt -e '.[docs]'
 	@touch $@
 
 $(TOOLS)/.installed-mutants: $(TOOLS)/.installed-test
@@ -80,7 +89,7 @@ $(LAVA)/.installed: pyproject.toml constraints-lava.txt
 	@touch $@
 
 clean:
-	rm -rf $(TOOLS) $(LAVA) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(TOOLS) $(LAVA) demo build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Prints the first interpreter of these versions that runs and can make an environment. Each is
