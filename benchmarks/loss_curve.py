@@ -37,7 +37,8 @@ from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.run import config
 from dsr_deploy.run.trained import build
-from dsr_deploy.train import learning_rate, make_optimizer, resolve_precision
+from dsr_deploy.training.device import resolve_precision
+from dsr_deploy.training.optimizer import learning_rate, make_optimizer
 from dsr_deploy.training.thresholds import choose_thresholds
 
 Forward = Callable[[SpikingNetwork, Tensor], Tensor]

@@ -26,12 +26,13 @@ from dsr_deploy.lowering.fine_tune import Schedule, fine_tune
 from dsr_deploy.lowering.fold import fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
 from dsr_deploy.lowering.scale import Granularity
+from dsr_deploy.measures.accuracy import Row
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run import provenance
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.hold import hold
 from dsr_deploy.run.trained import Trained, keep_place, load_same_data, load_trained
-from dsr_deploy.train import resolve_device, resolve_precision
+from dsr_deploy.training.device import resolve_device, resolve_precision
 from dsr_deploy.training.evaluate import EVALUATION_BATCH, evaluate
 
 
@@ -70,40 +71,6 @@ class QuantizeConfig:
             raise UserError(f"batch_size {self.batch_size}; at least 2")
         if self.granularity not in ("channel", "layer"):
             raise UserError(f"granularity {self.granularity!r}; known are channel, layer")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of Table S4. Accuracies lie between 0 and 1.
-
-    Attributes
-    ----------
-    float_accuracy, post_training_accuracy, accuracy : on the test set: of the network in 32 bits,
-        of the same rounded, and of the one that is written
-    epoch, epochs : after which epoch of fine-tuning the network was taken, 0 if it is the rounded
-        one, and how many there were
-    validation_accuracy, validation_samples : on the part of the training samples that it was chosen
-        by; None and 0 if none are held out, then the last epoch's is taken
-    samples : of the test set
-    dead, always_on : by layer, where there are any, the number of neurons that spiked at no
-        timestep of any test sample, and at every one
-    made_from : SHA-256 of the checkpoint that was quantized
-    """
-
-    neuron: str
-    timesteps: int
-    bits: int
-    float_accuracy: float
-    post_training_accuracy: float
-    accuracy: float
-    epoch: int
-    epochs: int
-    validation_accuracy: float | None
-    validation_samples: int
-    samples: int
-    dead: dict[str, int]
-    always_on: dict[str, int]
-    made_from: str
 
 
 def quantize(

@@ -15,8 +15,8 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.export import Export
 from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
 from dsr_deploy.measures import tables
+from dsr_deploy.measures.accuracy import Row
 from dsr_deploy.measures.plots import draw, own_style
-from dsr_deploy.quantize import Row
 from dsr_deploy.run import provenance, records, stage
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import Epoch, read_history, read_result

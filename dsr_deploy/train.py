@@ -1,54 +1,30 @@
-"""Train a spiking network with DSR, epoch by epoch, each of which can be resumed."""
+"""Train a spiking network with DSR, and keep everything in a run directory."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
-import math
-import time
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from dsr_deploy import files
-from dsr_deploy.data.batches import Batches, batches
-from dsr_deploy.data.dataset import Dataset, Split
-from dsr_deploy.data.sets.tensors import TENSORS
-from dsr_deploy.data.validation import hold_out
-from dsr_deploy.errors import UserError
-from dsr_deploy.models import int8_convolution
-from dsr_deploy.models.currents import Precision
-from dsr_deploy.models.network import Activity, SpikingNetwork
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.models.topology import Topology
 from dsr_deploy.parallel import distributed
-from dsr_deploy.parallel.rank import Rank
 from dsr_deploy.progress import Progress, Silent
-from dsr_deploy.run import checkpoint, history, topologies
-from dsr_deploy.run.config import Config, PrecisionName
+from dsr_deploy.run import topologies
+from dsr_deploy.run.config import Config
 from dsr_deploy.run.directory import RunDirectory
-from dsr_deploy.run.history import Epoch, Result, chosen
-from dsr_deploy.run.hold import Held, hold
-from dsr_deploy.run.seal import seal
+from dsr_deploy.run.history import Result
+from dsr_deploy.run.hold import hold
 from dsr_deploy.run.trained import (
-    build,
     describe,
-    keep_place,
     load_data,
     load_same_data,
-    write_config,
 )
-from dsr_deploy.training.curves import Curves, write_curves
-from dsr_deploy.training.evaluate import Evaluation, evaluate
-from dsr_deploy.training.thresholds import choose_thresholds
+from dsr_deploy.training.device import resolve_device
+from dsr_deploy.training.loop import Training
 
-THRESHOLD_SAMPLES = 64
-"""Most samples that thresholds are chosen from; each process takes them all."""
 RESUME = "train --resume"
-SILENT_AFTER = 20
-"""Training steps after which a layer that has not fired is reported."""
 
 
 def train(
@@ -82,372 +58,19 @@ def train(
     with distributed.process_group(device) as rank:
         if device.type == "cuda" and rank.world > 1:
             device = torch.device("cuda", rank.local)
-        said = (progress or Silent()) if rank.first else Silent()
+        progress = (progress or Silent()) if rank.first else Silent()
         alone = hold(run, RESUME, "checkpoint") if rank.first else contextlib.nullcontext()
         with alone as held:
             build = None if resume or topology else topologies.builder(settings.arch)
             with distributed.leader_first(rank):
                 if resume:
                     about = describe(run)
-                    dataset = load_same_data(about, said, settings.data_dir)
+                    dataset = load_same_data(about, progress, settings.data_dir)
                     topology = about.topology
                 elif dataset is None:
-                    dataset = load_data(settings, said)
+                    dataset = load_data(settings, progress)
             if build is not None:
                 topology = topologies.describe(build, dataset.input.shape, len(dataset.classes))
             assert topology is not None
-            training = _Training(settings, run, dataset, topology, device, rank, said, held)
+            training = Training(settings, run, dataset, topology, device, rank, progress, held)
             return training.execute(resume, on_begin)
-
-
-class _Training:
-    """The state of one training run."""
-
-    def __init__(
-        self,
-        settings: Config,
-        run: RunDirectory,
-        dataset: Dataset,
-        topology: Topology,
-        device: torch.device,
-        rank: Rank,
-        progress: Progress,
-        held: Held | None,
-    ) -> None:
-        self.settings, self.run, self.dataset = settings, run, dataset
-        self.samples, self.validation = hold_out(dataset.train, settings.validation, settings.seed)
-        self.device, self.rank, self.progress = device, rank, progress
-        self.held = held  # of the process that writes
-        torch.manual_seed(settings.seed)
-        self.network = build(settings, topology).to(device)
-        self.network.precision = resolve_precision(settings.precision, device)
-        self.optimizer = make_optimizer(settings, self.network)
-        self.epochs: list[Epoch] = []
-
-    def execute(self, resume: bool, on_begin: Callable[[], None] | None) -> Result:
-        self._stream(0)  # refuses a batch size that the data cannot meet
-        if self.held is not None:
-            self.held.check()
-            if not resume:
-                self.run.refuse_another()  # one may have begun before this one held the run
-            else:
-                keep_place(self.run, self.settings.data_dir)
-        if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch
-            self._resume()
-        elif self.rank.first:
-            if self.settings.dataset == TENSORS.name:
-                self.dataset.save(self.run.path)
-            write_config(self.run, self.settings, self.dataset, self.network.topology)
-        if on_begin is not None and self.rank.first:
-            on_begin()
-        if not self.epochs and self.settings.v_threshold is None:
-            self._choose_thresholds()
-        distributed.copy_from_first(self.network)
-        if len(self.epochs) < self.settings.epochs:
-            with self._curves() as curves:
-                for epoch in range(len(self.epochs), self.settings.epochs):
-                    self._epoch(epoch, curves)
-        return self._test()
-
-    def _stream(self, epoch: int) -> Batches:
-        """Return an epoch's batches for this process."""
-        return batches(
-            self.samples,
-            self.dataset.input,
-            self.settings.batch_size,
-            augment=True,
-            seed=self.settings.seed,
-            epoch=epoch,
-            shuffle=True,
-            rank=self.rank.rank,
-            world=self.rank.world,
-        )
-
-    def _choose_thresholds(self) -> None:
-        """Choose them from the first samples that training will see, of all processes."""
-        settings, dataset = self.settings, self.dataset
-        size = min(settings.batch_size, THRESHOLD_SAMPLES, len(self.samples))
-        stream = batches(
-            self.samples,
-            dataset.input,
-            size,
-            augment=False,
-            seed=settings.seed,
-            epoch=0,
-            shuffle=True,
-        )
-        payloads, _ = next(iter(stream))
-        choose_thresholds(self.network, payloads.to(self.device).float() * dataset.input.step)
-
-    def _epoch(self, epoch: int, curves: Curves | None) -> None:
-        started = time.monotonic()
-        # Dropout's randomness follows from seed, epoch and rank, so a resume needs no random state.
-        torch.manual_seed(hash((self.settings.seed, epoch, self.rank.rank)) & (2**63 - 1))
-        loss, accuracy, rates = self._train_epoch(epoch)
-        # A current that is not a number makes no spike, so the loss alone would not show it.
-        if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
-            raise self._diverged(f"weights are not finite after epoch {epoch + 1}")
-        held_out = None if self.validation is None else self._evaluate(self.validation)
-        if held_out is not None:
-            rates = held_out.firing_rates
-        self.epochs.append(
-            Epoch(
-                epoch=epoch + 1,
-                lr=learning_rate(self.settings, epoch + 1.0),
-                train_loss=loss,
-                train_accuracy=accuracy,
-                validation_loss=None if held_out is None else held_out.loss,
-                validation_accuracy=None if held_out is None else held_out.accuracy,
-                firing_rate=self._mean_rate(rates),
-                firing_rates=rates,
-                seconds=time.monotonic() - started,
-            )
-        )
-        if self.held is not None and curves is not None:
-            self.held.check()
-            self._save(curves)
-
-    def _evaluate(self, split: Split) -> Evaluation:
-        settings, input = self.settings, self.dataset.input
-        return evaluate(self.network, split, input, self.device, settings.batch_size, self.rank)
-
-    def _mean_rate(self, rates: dict[str, float]) -> float:
-        """Return the firing rate of all neurons, from that of each population."""
-        sizes = {name: math.prod(shape) for name, shape in self.network.shapes.items()}
-        neurons = sum(sizes[name] for name in rates)
-        return sum(sizes[name] * rate for name, rate in rates.items()) / neurons
-
-    def _test(self) -> Result:
-        """Read the test set, once, with the network that was chosen."""
-        path, epoch = self.run.best_checkpoint, chosen(self.epochs)
-        if self.rank.first:
-            checkpoint.load(path, self.network, self.settings)
-        distributed.copy_from_first(self.network)
-        tested = self._evaluate(self.dataset.test)
-        result = Result(
-            epoch=epoch.epoch,
-            epochs=len(self.epochs),
-            chosen_by="last epoch" if self.validation is None else "validation accuracy",
-            validation_accuracy=epoch.validation_accuracy,
-            validation_samples=0 if self.validation is None else len(self.validation),
-            test_loss=tested.loss,
-            test_accuracy=tested.accuracy,
-            test_samples=len(self.dataset.test),
-            firing_rate=self._mean_rate(tested.firing_rates),
-            firing_rates=tested.firing_rates,
-            made_from=files.digest(path) if self.rank.first else "",
-        )
-        if self.held is not None:
-            self.held.check()
-            files.write_json(self.run.result, seal(dataclasses.asdict(result)))
-        return result
-
-    def _train_epoch(self, epoch: int) -> tuple[float, float, dict[str, float]]:
-        """Return mean loss and accuracy over the epoch's training samples, and the firing rate of
-        each population in every twentieth batch.
-        """
-        settings = self.settings
-        stream = self._stream(epoch)
-        self.network.train()
-        sums = torch.zeros(3, dtype=torch.float64)
-        rates: list[dict[str, float]] = []
-        silent: set[str] | None = None
-        with self.progress.task(f"epoch {epoch + 1}/{settings.epochs}", len(stream)) as task:
-            for index, (payloads, labels) in enumerate(stream):
-                for group in self.optimizer.param_groups:
-                    group["lr"] = learning_rate(settings, epoch + index / len(stream))
-                watched = epoch == 0 and index < SILENT_AFTER
-                activity = Activity() if watched or index % 20 == 0 else None
-                seen = self._step(payloads, labels, activity)
-                sums += seen
-                if watched and activity is not None:
-                    quiet = {name for name, rate in activity.rates.items() if rate == 0}
-                    silent = quiet if silent is None else silent & quiet
-                    if index == min(SILENT_AFTER, len(stream)) - 1:
-                        self._report_silent(silent, index + 1)
-                if activity is not None and index % 20 == 0:
-                    rates.append(activity.rates)
-                if activity is not None:
-                    rate = sum(activity.rates.values()) / len(activity.rates)
-                task.advance(
-                    text=f"loss {seen[0] / seen[2]:.3f}  accuracy {sums[1] / sums[2]:.1%}"
-                    f"  firing {rate:.1%}"
-                )
-        means = torch.tensor(
-            [[each[name] for each in rates] for name in rates[0]], dtype=torch.float64
-        ).mean(1)
-        loss, correct, count, *totals = distributed.sum_over_ranks(
-            torch.cat((sums, means))
-        ).tolist()
-        by_name = dict(zip(rates[0], (t / self.rank.world for t in totals), strict=True))
-        return loss / count, correct / count, by_name
-
-    def _step(self, payloads: Tensor, labels: Tensor, activity: Activity | None) -> Tensor:
-        """Train on a batch; return summed loss, correct predictions and samples, (3,)."""
-        pixels = payloads.to(self.device).float() * self.dataset.input.step
-        labels = labels.to(self.device)
-        outputs = self.network(pixels, activity)
-        loss = F.cross_entropy(outputs, labels, reduction="sum")
-        count = torch.full_like(loss, len(labels))
-        total, samples = distributed.sum_over_ranks(torch.stack((loss.detach(), count)))
-        self.optimizer.zero_grad(set_to_none=True)
-        (loss / samples).backward()
-        distributed.sum_gradients(self.network.parameters())
-        self.optimizer.step()
-        self.network.clamp_thresholds()
-        if not math.isfinite(total.item()):
-            raise self._diverged(f"the training loss is {total.item()}")
-        correct = (outputs.argmax(1) == labels).sum()
-        return torch.tensor([loss.item(), correct.item(), len(labels)], dtype=torch.float64)
-
-    def _diverged(self, found: str) -> UserError:
-        lr = self.settings.lr
-        return UserError(
-            f"{found}; train anew, in another directory, with a lower --lr (it is {lr}) or more "
-            "--warmup-epochs: resumed, this run would end the same"
-        )
-
-    def _report_silent(self, silent: set[str], steps: int) -> None:
-        names = sorted(set.intersection(*distributed.gather(silent)))
-        if not names:
-            return
-        settings = self.settings
-        way = "raise --timesteps, or lower --v-threshold-min"
-        if settings.v_threshold is not None:
-            way = (
-                "leave out --v-threshold, which is then chosen from the data, or raise --timesteps"
-            )
-        self.progress.note(
-            f"no neuron has fired in the first {steps} steps of {', '.join(names)}; nothing behind "
-            f"can learn: {way}"
-        )
-
-    def _save(self, curves: Curves) -> None:
-        last = self.epochs[-1]
-        about = {"epoch": last.epoch, "validation_accuracy": last.validation_accuracy}
-        self._write_metrics()
-        history = [dataclasses.asdict(epoch) for epoch in self.epochs]
-        checkpoint.save(
-            self.run.latest_checkpoint,
-            self.network,
-            self.settings,
-            self.optimizer,
-            about | {"history": history},
-        )
-        # After the latest, from which a resume writes it where a kill came between the two.
-        if chosen(self.epochs) is last:
-            self._save_chosen()
-        names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-        values = {name: getattr(last, name) for name in (*names, "firing_rate")}
-        rates = {f"firing_rate/{name}": rate for name, rate in last.firing_rates.items()}
-        known = {name: value for name, value in values.items() if value is not None}
-        curves.add(last.epoch, known | rates)
-        held_out = last.validation_accuracy
-        self.progress.note(
-            f"epoch {last.epoch:3}/{self.settings.epochs}  loss {last.train_loss:.4f}  train "
-            f"{last.train_accuracy:7.2%}  "
-            + ("" if held_out is None else f"validation {held_out:7.2%}  ")
-            + f"firing {last.firing_rate:6.2%}  {last.seconds:.1f} s"
-        )
-
-    def _save_chosen(self) -> None:
-        """Write the network of the last epoch as the one that later stages take."""
-        last = self.epochs[-1]
-        about = {"epoch": last.epoch, "validation_accuracy": last.validation_accuracy}
-        checkpoint.save(self.run.best_checkpoint, self.network, self.settings, None, about)
-
-    def _write_metrics(self) -> None:
-        lines = [json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in self.epochs]
-        files.write_text(self.run.metrics, "".join(lines))
-
-    def _resume(self) -> None:
-        path = self.run.latest_checkpoint
-        about = checkpoint.load(path, self.network, self.settings, self.optimizer)
-        if (doubt := checkpoint.doubt(about)) is not None:
-            self.progress.note(doubt)
-        self.epochs = history.of_checkpoint(path, about)
-        if (planned := about["config"]["epochs"]) != self.settings.epochs:
-            self.progress.note(
-                f"config.json says {self.settings.epochs} epochs, the training was begun with "
-                f"{planned}; the learning rate follows config.json from here on"
-            )
-        if self.rank.first:  # a kill or a user may have left others
-            self._write_metrics()
-            if chosen(self.epochs) is self.epochs[-1]:
-                self._save_chosen()
-
-    def _curves(self) -> contextlib.AbstractContextManager[Curves | None]:
-        if self.held is None:
-            return contextlib.nullcontext()
-        return write_curves(self.run.tensorboard, len(self.epochs) + 1)
-
-
-def learning_rate(settings: Config, epoch: float) -> float:
-    """Return the learning rate at a moment: linear warm-up, then a cosine from lr to 0."""
-    warmup = settings.warmup_epochs
-    if epoch < warmup:
-        return settings.lr * (epoch + 1 / 16) / (warmup + 1 / 16)
-    done = (epoch - warmup) / (settings.epochs - warmup)
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device called ``name``; "auto" is a GPU where there is one.
-
-    Raises
-    ------
-    UserError
-        If it is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device {name!r}; auto, cpu, cuda and cuda:N are known") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device {name!r}; auto, cpu, cuda and cuda:N are known")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"device {name!r}: {torch.cuda.device_count()} GPUs are visible here; use --device cpu"
-        )
-    if device.type == "cuda":  # where torch's own default rounds float32 to 10 bits
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-    return device
-
-
-def resolve_precision(name: PrecisionName, device: torch.device) -> Precision:
-    """Return the arithmetic of the forward convolutions on ``device``.
-
-    "auto" is bf16 on a GPU that has it, 16-bit weights summed exactly on a CPU with VNNI, and fp32
-    elsewhere.
-
-    Raises
-    ------
-    UserError
-        If the device cannot compute so.
-    """
-    cuda = device.type == "cuda"
-    if name == "fixed16" and (cuda or not int8_convolution.is_exact()):
-        raise UserError(
-            f"precision 'fixed16': {'a GPU' if cuda else 'this processor'} has no convolution of "
-            "bytes here; use --precision fp32 or bf16"
-        )
-    if name != "auto":
-        return name
-    if cuda:
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-    return "fixed16" if int8_convolution.is_fast() else "fp32"
-
-
-def make_optimizer(settings: Config, network: SpikingNetwork) -> torch.optim.Optimizer:
-    """Return the optimizer; weight decay acts on weights alone, not on norms or thresholds."""
-    parameters = list(network.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=settings.lr)
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.formats.onnx import write_onnx
+from dsr_deploy.formats.onnx import to_bytes
 from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.network import (
@@ -101,7 +101,7 @@ def write_all() -> None:
     for kind in KINDS:
         network = golden_network(kind)
         network_file.write(network, FOLDER / f"{kind}.safetensors")
-        write_onnx(network, FOLDER / f"{kind}.onnx")
+        (FOLDER / f"{kind}.onnx").write_bytes(to_bytes(network))
         spikes = summary(reference.run(network, golden_payloads(network), record=True))
         (FOLDER / f"{kind}.json").write_text(json.dumps(spikes, indent=1) + "\n")
 

@@ -17,21 +17,23 @@ import sys
 import tempfile
 import threading
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 import dsr_deploy
+from dsr_deploy.engines.engine import Engine, Runner
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import network_file
+from dsr_deploy.formats import loihi
 from dsr_deploy.hardware.encoding import check_payloads
 from dsr_deploy.hardware.lava import cost, plan_file
 from dsr_deploy.hardware.lava.plan import make_plan
+from dsr_deploy.hardware.lava.plan_check import check_plan
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.run import Run, read_scores
-from dsr_deploy.hardware.schedule import schedule
 
 PYTHON_VARIABLE = "DSR_DEPLOY_LAVA_PYTHON"
 ENVIRONMENT = ".venv-lava"
@@ -53,9 +55,6 @@ PROBE_SECONDS = 30.0
 LEAST_LIMIT = 600.0
 LIMIT_PER_ESTIMATE = 5.0
 """A process of Lava's that hangs says nothing, so every run has a limit."""
-
-NETWORK_FILE = "network.safetensors"
-PLAN_FILE = "lava.json"
 
 
 class LavaUnavailableError(UserError):
@@ -96,6 +95,22 @@ def find_python310() -> Path | None:
     return next((path for path in candidates if _runs_lava(path)), None)
 
 
+def obstacle() -> str | None:
+    """Return why Lava cannot run here and what to do about it; None if it can.
+
+    Raises
+    ------
+    LavaUnavailableError
+        As :func:`find_python310`.
+    """
+    if find_python310() is not None:
+        return None
+    return (
+        "no Python 3.10 with lava-nc and dsr-deploy found; run `make lava` in the project's "
+        f"folder, or set {PYTHON_VARIABLE} to such an interpreter"
+    )
+
+
 def require_python310() -> Path:
     """Return the interpreter that runs Lava.
 
@@ -106,10 +121,7 @@ def require_python310() -> Path:
     """
     python = find_python310()
     if python is None:
-        raise LavaUnavailableError(
-            "lava: no Python 3.10 with lava-nc and dsr-deploy found; run `make lava` in the "
-            f"project's folder, or set {PYTHON_VARIABLE} to such an interpreter"
-        )
+        raise LavaUnavailableError(f"lava: {obstacle()}")
     return python
 
 
@@ -122,29 +134,7 @@ def run_lava(
     is a RegisterError.
     """
     check_payloads(network, payloads)
-    with tempfile.TemporaryDirectory(prefix="dsr-deploy-lava-") as folder:
-        for name, data in to_files(schedule(network)).items():
-            Path(folder, name).write_bytes(data)
-        return run_files(Path(folder), network, payloads, time_limit=time_limit)
-
-
-def to_files(network: IntegerNetwork) -> dict[str, bytes]:
-    """Return what :func:`run_files` needs in its folder, by name.
-
-    Parameters
-    ----------
-    network : scheduled
-
-    Raises
-    ------
-    NetworkError
-        If the file format cannot hold the network.
-    RegisterError
-        If no process of Lava's can hold a connection's sum.
-    """
-    data = network_file.to_bytes(network)
-    plan = make_plan(network, hashlib.sha256(data).hexdigest())
-    return {NETWORK_FILE: data, PLAN_FILE: plan_file.to_bytes(plan)}
+    return run_files(loihi.to_files(network), network, payloads, time_limit=time_limit)
 
 
 def estimate_seconds(network: IntegerNetwork, samples: int) -> float:
@@ -153,7 +143,7 @@ def estimate_seconds(network: IntegerNetwork, samples: int) -> float:
 
 
 def run_files(
-    folder: Path,
+    content: Mapping[str, bytes],
     network: IntegerNetwork,
     payloads: NDArray[np.int8],
     *,
@@ -163,8 +153,8 @@ def run_files(
 
     Parameters
     ----------
-    folder : holds ``network.safetensors`` and ``lava.json``
-    network : what is in the former
+    content : the files that :func:`dsr_deploy.formats.loihi.to_files` returned, by name
+    network : what is in the network's file
     payloads : int8, (N, C, H, W), or (N, T, C, H, W) for a framed input
     time_limit : seconds for the whole run, Lava's start included; None is ten minutes, or five
         times the estimate where that is more
@@ -179,19 +169,18 @@ def run_files(
         If the files do not fit each other, the run fails or exceeds its time limit.
     """
     check_payloads(network, payloads)
-    if not (folder / PLAN_FILE).exists():
-        raise LavaError(
-            f"{folder / PLAN_FILE}: not there; run `dsr-deploy export --target loihi` again"
-        )
     python = require_python310()
     if time_limit is None:
         estimate = estimate_seconds(network, len(payloads))
         time_limit = max(LEAST_LIMIT, LIMIT_PER_ESTIMATE * estimate)
-    with tempfile.TemporaryDirectory(prefix="dsr-deploy-lava-") as exchange:
-        sent, received = Path(exchange, "in.npz"), Path(exchange, "out.npz")
-        np.savez(sent, payloads=payloads)
-        _run_runner(python, [folder / NETWORK_FILE, folder / PLAN_FILE, sent, received], time_limit)
-        spikes = _read_spikes(received, network)
+    with tempfile.TemporaryDirectory(prefix="dsr-deploy-lava-") as folder:
+        names = (loihi.NETWORK_FILE, loihi.PLAN_FILE, "in.npz", "out.npz")
+        paths = [Path(folder, name) for name in names]
+        for path in paths[:2]:
+            path.write_bytes(content[path.name])
+        np.savez(paths[2], payloads=payloads)
+        _run_runner(python, paths, time_limit)
+        spikes = _read_spikes(paths[3], network)
     return Run(read_scores(network.readout, spikes[network.output.name]), spikes)
 
 
@@ -290,3 +279,21 @@ def _wait(
         # Whatever ended the runner, Lava's processes may still be waiting in its group.
         _kill(runner.pid)
         runner.communicate()
+
+
+def _open(network: IntegerNetwork, content: Mapping[str, bytes], where: str) -> Runner:
+    require_python310()
+    plan = plan_file.from_bytes(content[loihi.PLAN_FILE], where)
+    digest = hashlib.sha256(content[loihi.NETWORK_FILE]).hexdigest()
+    check_plan(plan, network, digest, where)
+    return lambda payloads: run_files(content, network, payloads)
+
+
+ENGINE: Final = Engine(
+    "loihi",
+    _open,
+    file=loihi.PLAN_FILE,
+    obstacle=obstacle,
+    seconds=estimate_seconds,
+    all_at_once=True,
+)

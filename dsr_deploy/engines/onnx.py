@@ -11,8 +11,8 @@ what is proven to keep to 24 bits, and refuses the rest before it starts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from dsr_deploy.formats.onnx import to_onnx
+from dsr_deploy.engines.engine import Engine, Runner
+from dsr_deploy.formats.onnx import TARGET, to_onnx
 from dsr_deploy.formats.onnx_about import IDENTITY, WIDTHS, least_runtime
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.encoding import PIXELS, check_payloads, payload_table
@@ -31,8 +32,6 @@ from dsr_deploy.hardware.errors import NetworkError
 from dsr_deploy.hardware.json_text import printable
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_content import difference, identity, widths_text
-from dsr_deploy.hardware.network_file import MAX_FILE
-from dsr_deploy.hardware.regular_file import read_regular
 from dsr_deploy.hardware.run import Run
 
 _BATCH: Final = 32
@@ -124,23 +123,6 @@ class OnnxEngine:
                 f"{widths_text(self.network)} bits needs {least} or newer: "
                 f"`pip install 'onnxruntime>={least}'`"
             )
-
-
-def run(
-    network: IntegerNetwork,
-    payloads: NDArray[np.int8],
-    *,
-    record: bool = False,
-    file: Path | None = None,
-) -> Run:
-    """Run ``network`` in onnxruntime once, from a file if one is given; see :class:`OnnxEngine`."""
-    if file is None:
-        return OnnxEngine(network, record=record).run(payloads)
-    try:
-        data = read_regular(file, MAX_FILE)
-    except OSError as error:
-        raise NetworkError(f"{file}: cannot be read ({error.strerror})") from None
-    return OnnxEngine(network, data, where=str(file), record=record).run(payloads)
 
 
 def _prove(network: IntegerNetwork, payloads: NDArray[np.int8]) -> None:
@@ -245,3 +227,15 @@ def _open(model: onnx.ModelProto, recorded: list[str]) -> NDArray[np.int8]:
     if recorded:
         scan.attribute.append(helper.make_attribute("scan_output_axes", [1] * len(recorded)))
     return codes
+
+
+def _open_file(network: IntegerNetwork, content: Mapping[str, bytes], where: str) -> Runner:
+    return OnnxEngine(network, content[TARGET.file], where=where, record=True).run
+
+
+def _identify(network: IntegerNetwork, content: Mapping[str, bytes], where: str) -> onnx.ModelProto:
+    # A damaged graph is not given to onnxruntime to find out whose it is.
+    return load(network, content[TARGET.file], where)
+
+
+ENGINE: Final = Engine("onnx", _open_file, file=TARGET.file, identify=_identify)

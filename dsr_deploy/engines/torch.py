@@ -9,8 +9,10 @@ integers is checked once per device before its results are believed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,8 +20,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dsr_deploy.engines.engine import Engine, Runner, same_network
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import bounds
+from dsr_deploy.formats.loihi import NETWORK_FILE
+from dsr_deploy.hardware import bounds, network_file
 from dsr_deploy.hardware.encoding import check_payloads
 from dsr_deploy.hardware.geometry import Geometry, Shape
 from dsr_deploy.hardware.network import (
@@ -299,3 +303,12 @@ def _samples(train: Train) -> int:
     tensor = train.packed if train.packed is not None else train.payloads
     assert tensor is not None
     return tensor.shape[1]
+
+
+def _open(network: IntegerNetwork, content: Mapping[str, bytes], where: str) -> Runner:
+    quantized = network_file.from_bytes(content[NETWORK_FILE], where)
+    engine = TorchEngine(same_network(quantized, network, where))
+    return lambda payloads: engine.run(payloads, record=True)
+
+
+ENGINE: Final = Engine(None, _open)

@@ -17,14 +17,13 @@ import json
 import re
 from collections.abc import Container, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.files import write_bytes
+from dsr_deploy.formats.target import Target
 from dsr_deploy.hardware.geometry import Pair, Shape
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
@@ -44,17 +43,6 @@ SEAL: Final = b"\ndsr-deploy sha256 "
 
 Float32 = NDArray[np.float32]
 Nodes = dict[str, nir.NIRNode]
-
-
-def write_nir(network: IntegerNetwork, path: Path) -> None:
-    """Write ``network`` to ``path`` as NIR in HDF5; the same network gives the same bytes.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be written.
-    """
-    write_bytes(path, to_bytes(network))
 
 
 def to_bytes(network: IntegerNetwork) -> bytes:
@@ -258,3 +246,6 @@ def _unique(name: str, taken: Container[str]) -> str:
     while candidate in taken:
         candidate, number = f"{plain}_{number}", number + 1
     return candidate
+
+
+TARGET: Final = Target("network.nir", lambda network: {"network.nir": to_bytes(network)})

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from pathlib import Path
 from typing import Any, Final
 
 import nir
@@ -28,28 +27,11 @@ from dsr_deploy.hardware.network import (
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.network_file import MAX_FILE
-from dsr_deploy.hardware.regular_file import read_regular
 
 _DAMAGED: Final = (
     *(OSError, RuntimeError, MemoryError),  # of HDF5
     *(LookupError, ValueError, TypeError, AttributeError, AssertionError),  # of nir
 )
-
-
-def read_nir(path: Path) -> IntegerNetwork:
-    """Read the integer network from a NIR file that :func:`write_nir` wrote.
-
-    Raises
-    ------
-    NetworkError
-        If the file cannot be read, was not written by dsr-deploy, or was changed since.
-    """
-    try:
-        data = read_regular(path, MAX_FILE)
-    except OSError as error:
-        raise NetworkError(f"{path}: cannot be read ({error.strerror})") from None
-    return from_bytes(data, str(path))
 
 
 def from_bytes(data: bytes, where: str) -> IntegerNetwork:

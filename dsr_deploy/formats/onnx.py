@@ -19,7 +19,6 @@ AVX-512 but without VNNI; of two unsigned bytes it is exact everywhere and the f
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -27,9 +26,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from dsr_deploy import __version__
-from dsr_deploy.files import write_bytes
 from dsr_deploy.formats import onnx_about
 from dsr_deploy.formats.onnx_parts import Constants, Part, value_info, zero_state
+from dsr_deploy.formats.target import Target
 from dsr_deploy.hardware.encoding import PIXELS, payload_table
 from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.network import (
@@ -46,17 +45,6 @@ OPSET: Final = 21
 _IR_VERSION: Final = 10
 _PAYLOAD_ZERO: Final = 128
 """Added to a payload to make it unsigned; as a zero point it also makes the padding."""
-
-
-def write_onnx(network: IntegerNetwork, path: Path) -> None:
-    """Write ``network`` to ``path`` as ONNX; the same network gives the same bytes.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be written.
-    """
-    write_bytes(path, to_bytes(network))
 
 
 def to_bytes(network: IntegerNetwork) -> bytes:
@@ -295,3 +283,6 @@ def _scan(before: Part, body: Part, network: IntegerNetwork, payload: str) -> No
 def _input_shape(network: IntegerNetwork) -> tuple[str | int, ...]:
     frames = (network.timesteps,) if network.input.framed else ()
     return ("N", *frames, *network.input.shape)
+
+
+TARGET: Final = Target("network.onnx", lambda network: {"network.onnx": to_bytes(network)})

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from dsr_deploy.formats.loihi import LayerSummary
+    from dsr_deploy.engines.compare import Verification
     from dsr_deploy.hardware.mapping import Usage
+    from dsr_deploy.measures.accuracy import Row
     from dsr_deploy.measures.chip_use import ChipUse
     from dsr_deploy.measures.energy import EnergyLine
+    from dsr_deploy.measures.layers import LayerSummary
+    from dsr_deploy.measures.ranges import LayerRange
     from dsr_deploy.measures.sparsity import Sparsity
-    from dsr_deploy.quantize import Row
-    from dsr_deploy.simulate import LayerRange
-    from dsr_deploy.verify import Verification
 
 
 class Table(NamedTuple):

@@ -36,8 +36,6 @@ from dsr_deploy.run.stage import Stage
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
-TARGETS: Final = ("loihi", "onnx", "nir")
-"""What a network is exported to; a folder of another name below ``export/`` is none of ours."""
 FIRST: Final = "run `dsr-deploy train` first, or name a run with --run DIR"
 NAME_IT: Final = "name a run with --run DIR, or train anew"
 

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from dsr_deploy import files
 from dsr_deploy.errors import UserError
+from dsr_deploy.formats import TARGETS
 from dsr_deploy.hardware.chip import known_chips
 from dsr_deploy.progress import Progress
 from dsr_deploy.run import stage
-from dsr_deploy.run.directory import TARGETS, RunDirectory
+from dsr_deploy.run.directory import RunDirectory
 
 KEY: Final = "made_from"
 PROFILE: Final = "profile"

@@ -27,7 +27,7 @@ from dsr_deploy.run import config
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import Epoch, Result, chosen, read_result
 from dsr_deploy.run.trained import load_trained
-from dsr_deploy.training import evaluate
+from dsr_deploy.training import evaluate, loop
 from dsr_deploy.training.evaluate import Evaluation
 
 SMALL = {"timesteps": 1, "batch_size": 256, "precision": "fp32", "device": "cpu"}
@@ -66,7 +66,7 @@ class Script:
 
 
 def _train(path: Path, monkeypatch: pytest.MonkeyPatch, script: Script, **choice: float) -> None:
-    monkeypatch.setattr(train, "evaluate", script)
+    monkeypatch.setattr(loop, "evaluate", script)
     train.train(config.resolve(**SMALL | choice), RunDirectory(path))
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from dsr_deploy.console import cli
 from dsr_deploy.data.dataset import Dataset, FolderSplit, TensorSplit
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.subset import spread, take
+from dsr_deploy.engines import lava
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import energy as hardware_energy
 from dsr_deploy.hardware import reference
@@ -22,9 +25,10 @@ from dsr_deploy.hardware.simulation import Simulation
 from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.progress import Silent
 from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.samples import check_data
+from dsr_deploy.run.samples import test_payloads as read_payloads
 from dsr_deploy.simulate import _simulate as simulate_split
-from dsr_deploy.simulate import check_data, simulate, spread, take
-from dsr_deploy.simulate import test_payloads as read_payloads
+from dsr_deploy.simulate import simulate
 
 
 @pytest.fixture
@@ -224,12 +228,12 @@ def test_a_manifest_that_does_not_say_enough_is_refused(
 
 @pytest.mark.parametrize("samples", [0, -1, 361])
 def test_a_number_of_samples_that_is_not_there_is_refused(run: RunDirectory, samples: int) -> None:
-    with _refused(f"samples {samples}; 1 to 360 are possible"):
+    with _refused(f"samples must be 1 to 360, not {samples}"):
         simulate(run, samples)
 
 
 def test_a_number_of_threads_that_is_none_is_refused(run: RunDirectory) -> None:
-    with _refused("threads 0; at least 1"):
+    with _refused("threads must be at least 1, not 0"):
         simulate(run, threads=0)
 
 
@@ -282,7 +286,7 @@ def test_spread_takes_samples_from_everywhere() -> None:
 
 
 def test_payloads_are_those_of_the_chosen_samples(run: RunDirectory) -> None:
-    found = read_payloads(run, sample_run.network(), 40, Silent(), None)
+    found = read_payloads(run, sample_run.network(), 40, 20, Silent(), None)
     np.testing.assert_array_equal(found, sample_run.payloads()[np.arange(40) * 9])
 
 
@@ -291,7 +295,7 @@ def test_without_a_number_verify_takes_what_there_is_and_no_more_than_its_own(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch, most: int, taken: int
 ) -> None:
     monkeypatch.setattr("dsr_deploy.verify.SAMPLES", most)
-    found = read_payloads(run, sample_run.network(), None, Silent(), None)
+    found = read_payloads(run, sample_run.network(), None, most, Silent(), None)
     assert len(found) == taken
     assert cli.run(["verify", "--run", str(run.path), "--engines", "event"]) == 0
 
@@ -300,9 +304,10 @@ def test_lava_confirms_what_there_is_and_no_more_than_its_own_number(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     confirmed: list[int] = []
-    monkeypatch.setattr("dsr_deploy.simulate.require_python310", lambda: None)
+    there = replace(lava.ENGINE, obstacle=lambda: None)
+    monkeypatch.setattr(lava, "ENGINE", there)
     monkeypatch.setattr(
-        "dsr_deploy.simulate._confirm_in_lava", lambda *given: confirmed.append(len(given[-2]))
+        "dsr_deploy.simulate._confirm_in_lava", lambda *given: confirmed.append(len(given[1]))
     )
     for most in (5, 1000):
         monkeypatch.setattr("dsr_deploy.simulate.LAVA_SAMPLES", most)

@@ -13,14 +13,15 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dsr_deploy import train as train_module
 from dsr_deploy.data.dataset import DataError
 from dsr_deploy.errors import UserError
 from dsr_deploy.progress import Silent
 from dsr_deploy.run import checkpoint, config
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.seal import seal
-from dsr_deploy.train import resolve_device, train
+from dsr_deploy.train import train
+from dsr_deploy.training.device import resolve_device
+from dsr_deploy.training.loop import Training
 
 SMALL = {"timesteps": 1, "epochs": 1, "batch_size": 256, "precision": "fp32", "device": "cpu"}
 
@@ -316,14 +317,14 @@ def test_what_is_drawn_in_an_epoch_follows_from_seed_and_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
-    real = train_module._Training._train_epoch
+    real = Training._train_epoch
 
     def noted(self: Any, epoch: int) -> Any:
         drawn.append(torch.initial_seed())
         torch.rand(epoch + 1)  # what is drawn in one epoch must not reach the next
         return real(self, epoch)
 
-    monkeypatch.setattr(train_module._Training, "_train_epoch", noted)
+    monkeypatch.setattr(Training, "_train_epoch", noted)
     images = _image_folder(tmp_path / "images")
     seeds: list[list[int]] = []
     for name, seed in (("one", 3), ("again", 3), ("other", 4)):

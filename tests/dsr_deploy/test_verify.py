@@ -16,14 +16,15 @@ import sample_run
 from dsr_deploy import verify
 from dsr_deploy.console import cli
 from dsr_deploy.engines import lava as lava_engine
+from dsr_deploy.engines.compare import BATCH, Verification, compare, compare_all
 from dsr_deploy.errors import UserError
 from dsr_deploy.export import export
+from dsr_deploy.formats import loihi
 from dsr_deploy.formats.onnx import to_onnx
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.network_content import identity
 from dsr_deploy.hardware.run import Run
-from dsr_deploy.hardware.schedule import schedule
 from dsr_deploy.progress import Silent
 from dsr_deploy.run.directory import RunDirectory
 
@@ -60,7 +61,7 @@ def with_other_spikes(payloads: np.ndarray) -> Run:
     """Flip a spike of the last layer in the first batch, and two of the first in the second."""
     found = in_the_reference(payloads)
     assert found.spikes is not None
-    if len(payloads) == verify.BATCH:
+    if len(payloads) == BATCH:
         found.spikes["output"][3, 0, 5, 0, 0] ^= True
     else:
         found.spikes["conv"][2, 1, 3, 4, 5] ^= True
@@ -102,7 +103,8 @@ def test_lava_is_left_out_where_it_would_take_long(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lava_engine, "find_python310", lambda: Path("python3.10"))
-    monkeypatch.setattr(lava_engine, "estimate_seconds", lambda network, samples: 60.0 * samples)
+    slow = replace(lava_engine.ENGINE, seconds=lambda network, samples: 60.0 * samples)
+    monkeypatch.setattr(lava_engine, "ENGINE", slow)
     assert verify.verify(run, samples=3).left_out == {
         "lava": "it would take about 3 minutes; "
         f"`dsr-deploy verify --engines reference,lava --samples 1 --run {run.path}` runs it"
@@ -188,7 +190,7 @@ def test_processes_of_another_network_are_refused_before_lava_starts(run: RunDir
     path = run.path / FILES["lava"]
     path.write_text(path.read_text().replace('"network": "', '"network": "0')[:-2])
     assert refused(run, "lava").startswith(f"{path}: ")
-    other = lava_engine.to_files(schedule(sample_run.network(1)))["lava.json"]
+    other = loihi.to_files(sample_run.network(1))["lava.json"]
     path.write_bytes(other)
     assert refused(run, "event", "lava") == (
         f"{path}: it does not describe the network beside it; run `dsr-deploy export "
@@ -228,7 +230,7 @@ def test_a_file_of_another_network_or_width_is_named(
     path = run.path / FILES[name]
     shutil.copy(other.path / FILES[name], path)
     target = {"torch": "loihi"}.get(name, name)
-    what = f"not the network of {run.path}/export/loihi/network.safetensors ({apart})"
+    what = f"not the exported network ({apart})"
     if name == "onnx":
         what = f"not the ONNX graph of this network ({apart})"
     line = f"{path}: {what}; run `dsr-deploy export --target {target} --bits 4 --run {run.path}`"
@@ -255,14 +257,13 @@ def test_an_export_made_before_the_network_was_quantized_again_is_named(
     """What a user gets who forgets one of the exports."""
     sample_run.put_quantized(run, sample_run.network(1))
     export(run, "onnx")
-    loihi = f"{run.path}/export/loihi/network.safetensors"
     assert refused(run, "event", "torch") == (
-        f"{run.path / FILES['torch']}: not the network of {loihi} (other numbers); run "
+        f"{run.path / FILES['torch']}: not the exported network (other numbers); run "
         f"`dsr-deploy export --target loihi --bits 4 --run {run.path}`"
     )
     export(run, "loihi")
     assert verify.verify(run, ("torch", "event", "onnx"), 2).agreed
-    assert refused(run, "nir").startswith(f"{run.path / FILES['nir']}: not the network of {loihi}")
+    assert refused(run, "nir").startswith(f"{run.path / FILES['nir']}: not the exported network (")
     export(run, "nir")
     assert verify.verify(run, ("reference", "nir"), 2).agreed
 
@@ -295,18 +296,19 @@ def test_a_long_run_in_lava_is_announced(monkeypatch: pytest.MonkeyPatch) -> Non
             self.notes.append(text)
 
     said = Notes()
-    monkeypatch.setattr(lava_engine, "estimate_seconds", lambda network, samples: 70.0 * samples)
+    slow = replace(lava_engine.ENGINE, seconds=lambda network, samples: 70.0 * samples)
+    monkeypatch.setattr(lava_engine, "ENGINE", slow)
     engines = {"reference": in_the_reference, "lava": in_the_reference}
-    verify.compare(sample_run.network(), sample_run.payloads()[:1], engines, progress=said)
+    compare_all(sample_run.network(), sample_run.payloads()[:1], engines, said)
     assert said.notes == []
-    verify.compare(sample_run.network(), sample_run.payloads()[:6], engines, progress=said)
+    compare_all(sample_run.network(), sample_run.payloads()[:6], engines, said)
     assert said.notes == ["Lava takes about 7 minutes for these samples"]
 
 
 def test_differences_are_counted_by_engine_and_layer_and_the_first_is_named() -> None:
-    network, payloads = sample_run.network(), sample_run.payloads()[: verify.BATCH + 3]
+    network, payloads = sample_run.network(), sample_run.payloads()[: BATCH + 3]
     engines = {"reference": in_the_reference, "twin": in_the_reference, "other": with_other_spikes}
-    found = verify.compare(network, payloads, engines)
+    found = compare(network, payloads, engines)
     assert found.differing == {
         "twin": {"conv": 0, "output": 0},
         "other": {"conv": 2, "output": 1},
@@ -324,7 +326,7 @@ def test_differences_are_counted_by_engine_and_layer_and_the_first_is_named() ->
 def test_the_table_has_a_row_per_layer_and_a_column_per_engine() -> None:
     from dsr_deploy.console import summaries
 
-    found = verify.Verification(
+    found = Verification(
         samples=20,
         baseline="reference",
         spikes={"conv": 12345, "output": 67},
@@ -351,7 +353,7 @@ def test_a_difference_is_an_error_below_the_table(
     run: RunDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines = {"reference": in_the_reference, "event": with_other_spikes}
-    monkeypatch.setattr(verify, "open_engine", lambda name, exported: engines[name])
+    monkeypatch.setattr(verify, "open_exported", lambda name, exported: engines[name])
     line = ["verify", "--run", str(run.path), "--samples", "3", "--engines", "reference,event"]
     assert cli.run(line) == 1
     said = capsys.readouterr()

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
+import onnx_runs
 import pytest
 from golden_networks import FOLDER, KINDS, Kind, golden_network, golden_payloads, summary
 from pipelined_chip import run_scheduled
 
 from dsr_deploy import __version__
-from dsr_deploy.engines import onnx as onnx_engine
 from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.formats.onnx import to_onnx
 from dsr_deploy.hardware import bounds, reference
@@ -26,7 +26,7 @@ ENGINES: dict[str, Callable[[IntegerNetwork, np.ndarray], Run]] = {
     "scheduled": lambda network, sent: run_scheduled(network, sent, record=True),
     "event": lambda network, sent: Simulator(network).run(sent, record=True).run,
     "torch": lambda network, sent: TorchEngine(network).run(sent, record=True),
-    "onnx": lambda network, sent: onnx_engine.run(network, sent, record=True),
+    "onnx": lambda network, sent: onnx_runs.run(network, sent, record=True),
 }
 
 
@@ -66,7 +66,7 @@ def test_the_network_gives_the_golden_onnx_file_but_for_the_version(kind: Kind) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_golden_onnx_file_gives_the_golden_spikes(kind: Kind) -> None:
     network = golden_network(kind)
-    run = onnx_engine.run(
+    run = onnx_runs.run(
         network, golden_payloads(network), record=True, file=FOLDER / f"{kind}.onnx"
     )
     assert summary(run) == json.loads((FOLDER / f"{kind}.json").read_text())

@@ -8,13 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dsr_deploy.hardware.mapping import (
-    Mapping,
-    PopulationMapping,
-    _Cut,
-    _fan_out,
-    _listened,
-)
+from dsr_deploy.hardware.mapping import Mapping, PopulationMapping, _Cut, _fan_out, _listened
 from dsr_deploy.hardware.network import Connection
 
 

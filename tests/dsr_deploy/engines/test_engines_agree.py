@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+import onnx_runs
 import pytest
 import torch
 from float_networks import Quantization, quantizations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pipelined_chip import run_scheduled
 
 from dsr_deploy.engines import lava as lava_engine
-from dsr_deploy.engines import onnx as onnx_engine
+from dsr_deploy.engines.compare import compare
 from dsr_deploy.engines.opening import Engine
 from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.errors import UserError
@@ -28,7 +29,6 @@ from dsr_deploy.hardware.schedule import schedule
 from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
 from dsr_deploy.models import dynamics
-from dsr_deploy.verify import compare
 
 Payloads = NDArray[np.int8]
 
@@ -52,7 +52,7 @@ def engines(network: IntegerNetwork, *, lava: bool = False) -> dict[str, Engine]
         "reference": lambda payloads: reference.run(network, payloads, record=True),
         "torch": lambda payloads: TorchEngine(network).run(payloads, record=True),
         "event": lambda payloads: Simulator(network).run(payloads, record=True).run,
-        "onnx": lambda payloads: onnx_engine.run(network, payloads, record=True),
+        "onnx": lambda payloads: onnx_runs.run(network, payloads, record=True),
         "scheduled": lambda payloads: run_scheduled(schedule(network), payloads, record=True),
     }
     return found | ({"lava": lambda p: lava_engine.run_lava(network, p)} if lava else {})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_runs
 import pytest
 import torch
 
-from dsr_deploy.engines import onnx as onnx_engine
+from dsr_deploy.engines.compare import compare
 from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.encoding import payload_table
@@ -18,7 +19,6 @@ from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.training.thresholds import choose_thresholds
-from dsr_deploy.verify import compare
 
 TIMESTEPS, SAMPLES = 20, 2
 INPUT = Input((3, 32, 32), (0.49, 0.48, 0.45), (0.25, 0.24, 0.26), 1 / 255, 1 / 50)
@@ -62,7 +62,7 @@ def test_resnet18_at_full_width_gives_the_same_spikes_in_torch_event_and_onnx() 
         {
             "torch": lambda sent: TorchEngine(frozen).run(sent, record=True),
             "event": lambda sent: Simulator(frozen).run(sent, record=True).run,
-            "onnx": lambda sent: onnx_engine.run(frozen, sent, record=True),
+            "onnx": lambda sent: onnx_runs.run(frozen, sent, record=True),
         },
     )
     assert found.agreed, str(found.difference)

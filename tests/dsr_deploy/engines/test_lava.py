@@ -18,6 +18,7 @@ from random_networks import Builder, random_network, residual_network
 
 from dsr_deploy.engines import lava as lava_engine
 from dsr_deploy.engines.lava import LavaError, LavaUnavailableError
+from dsr_deploy.formats import loihi
 from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.errors import PayloadError
 from dsr_deploy.hardware.lava import layout
@@ -72,17 +73,15 @@ def test_where_lavas_conv_is_wrong_the_spikes_are_still_as_defined() -> None:
 
 
 @needs_lava
-def test_lava_runs_the_processes_of_the_file_and_no_others(tmp_path: Path) -> None:
+def test_lava_runs_the_processes_of_the_file_and_no_others() -> None:
     """A shortcut that the file delays by three steps more brings its spikes that much later."""
     build = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
     network, payloads = schedule(build.network()), build.payloads(1)
-    for name, data in lava_engine.to_files(network).items():
-        (tmp_path / name).write_bytes(data)
-    path = tmp_path / "lava.json"
-    before = '"process": "Delay", "shape": [4, 6, 6], "steps": 1}'
-    assert path.read_text().count(before) == 2
-    path.write_text(path.read_text().replace(before, before.replace("1}", "4}")))
-    got = lava_engine.run_files(tmp_path, network, payloads)
+    content = loihi.to_files(network)
+    before = b'"process": "Delay", "shape": [4, 6, 6], "steps": 1}'
+    assert content["lava.json"].count(before) == 2
+    content["lava.json"] = content["lava.json"].replace(before, before.replace(b"1}", b"4}"))
+    got = lava_engine.run_files(content, network, payloads)
     later = replace(
         network,
         connections=tuple(replace(c, delay=4 if c.delay else 0) for c in network.connections),
@@ -98,27 +97,18 @@ def test_lava_runs_the_processes_of_the_file_and_no_others(tmp_path: Path) -> No
 
 
 @needs_lava
-def test_processes_of_another_network_are_refused(tmp_path: Path) -> None:
-    mine, other = (schedule(random_network(seed).network()) for seed in (0, 1))
-    (tmp_path / "network.safetensors").write_bytes(network_file.to_bytes(mine))
-    (tmp_path / "lava.json").write_bytes(lava_engine.to_files(other)["lava.json"])
-    message = (
-        f"lava: {tmp_path}/lava.json: it does not describe the network beside it; export again"
-    )
-    with pytest.raises(LavaError, match=f"^{re.escape(message)}$"):
-        lava_engine.run_files(tmp_path, mine, random_network(0).payloads(1))
-
-
-def test_an_export_without_processes_says_to_export_again(tmp_path: Path) -> None:
-    message = f"{tmp_path}/lava.json: not there; run `dsr-deploy export --target loihi` again"
-    with pytest.raises(LavaError, match=f"^{re.escape(message)}$"):
-        lava_engine.run_files(tmp_path, small().network(), small().payloads(1))
+def test_processes_of_another_network_are_refused() -> None:
+    network, other = (schedule(random_network(seed).network()) for seed in (0, 1))
+    content = loihi.to_files(network) | {"lava.json": loihi.to_files(other)["lava.json"]}
+    message = r"/lava\.json: it does not describe the network beside it; export again$"
+    with pytest.raises(LavaError, match=message):
+        lava_engine.run_files(content, network, random_network(0).payloads(1))
 
 
 @needs_lava
 def test_an_unaligned_network_takes_one_sample_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     build = residual_network(2, shape=(1, 6, 6), stages=(4,), timesteps=5)
-    monkeypatch.setattr(lava_engine, "schedule", lambda network: network)
+    monkeypatch.setattr(loihi, "schedule", lambda network: network)
     message = (
         "lava: synapses 'input->stem.weight': their first spike arrives at step 1, 'stem' starts "
         "at step 0; schedule the network, or run one sample at a time"

@@ -10,7 +10,7 @@ from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.run import config
-from dsr_deploy.train import learning_rate
+from dsr_deploy.training.optimizer import learning_rate
 
 NEURON = ("v_threshold", "v_threshold_min", "dt", "alpha")
 TABLE_S2 = {  # time steps: initial Vth, lower bound for Vth, dt, alpha

@@ -27,7 +27,8 @@ from dsr_deploy.run import config
 from dsr_deploy.run.config import Config
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.trained import build, load_trained
-from dsr_deploy.train import learning_rate, make_optimizer
+from dsr_deploy.training import loop
+from dsr_deploy.training.optimizer import learning_rate, make_optimizer
 
 SMALL = {"timesteps": 2, "precision": "fp32", "device": "cpu"}
 
@@ -63,7 +64,7 @@ def test_every_step_of_training_has_its_learning_rate(
         )
         return made
 
-    monkeypatch.setattr(train, "make_optimizer", watched)
+    monkeypatch.setattr(loop, "make_optimizer", watched)
     choice = {"epochs": 3, "warmup_epochs": 1, "batch_size": 640, "validation": 0.0, "timesteps": 1}
     settings = config.resolve(**SMALL | choice, optimizer=optimizer, lr=0.01)
     train.train(settings, RunDirectory(tmp_path))

@@ -32,7 +32,8 @@ from dsr_deploy.run import checkpoint, config
 from dsr_deploy.run.config import Config
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.trained import build
-from dsr_deploy.train import resolve_precision, train
+from dsr_deploy.train import train
+from dsr_deploy.training.device import resolve_precision
 
 Array = NDArray[Any]
 

@@ -1,0 +1,47 @@
+"""Membrane potentials: what a simulation saw, and what is possible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsr_deploy.hardware import bounds
+from dsr_deploy.hardware.bounds import MembraneRange
+from dsr_deploy.hardware.network import V_MAX, V_MIN, IntegerNetwork
+from dsr_deploy.hardware.simulation import PopulationCounts, Simulation
+
+
+@dataclass(frozen=True)
+class LayerRange:
+    """Membrane potentials of a layer before the reset: what was seen, and what is possible.
+
+    ``proven_low`` and ``proven_high`` hold for any input whatever; ``register_used`` is the share
+    of the 24-bit register that they take, 0 to 1.
+    """
+
+    name: str
+    seen_low: int
+    seen_high: int
+    proven_low: int
+    proven_high: int
+    register_used: float
+
+
+def ranges(network: IntegerNetwork, simulation: Simulation) -> tuple[LayerRange, ...]:
+    """Return the range of each layer, in order of evaluation."""
+    proven = bounds.network_bounds(network)
+    return tuple(
+        _range(name, counts, proven[name])
+        for name, counts in simulation.populations.items()
+    )
+
+
+def _range(name: str, seen: PopulationCounts, proven: MembraneRange) -> LayerRange:
+    low, high = int(proven.u_low.min()), int(proven.u_high.max())
+    return LayerRange(
+        name=name,
+        seen_low=seen.u_min,
+        seen_high=seen.u_max,
+        proven_low=low,
+        proven_high=high,
+        register_used=max(low / V_MIN, high / V_MAX),
+    )
