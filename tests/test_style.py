@@ -85,18 +85,6 @@ def test_what_both_packages_share_imports_nothing_of_the_project() -> None:
     assert not [name for name in _imports(path, "dsr_deploy") if name.startswith("dsr_deploy")]
 
 
-def test_nothing_imports_the_command_line() -> None:
-    found = {
-        path.relative_to(ROOT)
-        for folder in (ROOT / "dsr_deploy", *PACKAGES.values())
-        for _, path in _modules(folder)
-        if path.name != "__main__.py"
-        and path.parent.name != "console"
-        and any(name.startswith("dsr_deploy.console") for name in _imports(path, "dsr_deploy"))
-    }
-    assert not found
-
-
 def test_every_module_of_hardware_imports_without_torch() -> None:
     names = [
         f"dsr_deploy.hardware.{module}".rstrip(".") for module, _ in _modules(ROOT / "hardware")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 
-@dataclass
 class Constants:
     """Initializers by name, and the nodes that unpack the 4-bit ones."""
 
-    tensors: dict[str, TensorProto] = field(default_factory=dict)
-    unpacking: list[NodeProto] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.tensors: dict[str, TensorProto] = {}
+        self.unpacking: list[NodeProto] = []
 
     def array(self, name: str, array: NDArray[Any]) -> str:
         self.tensors[name] = numpy_helper.from_array(array, name)
@@ -47,12 +47,12 @@ class Constants:
         return name, self.zero_point(offset)
 
 
-@dataclass
 class Part:
     """Nodes in order: those before the loop, or those of one timestep."""
 
-    constants: Constants
-    nodes: list[NodeProto] = field(default_factory=list)
+    def __init__(self, constants: Constants) -> None:
+        self.constants = constants
+        self.nodes: list[NodeProto] = []
 
     def add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
