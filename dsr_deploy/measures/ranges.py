@@ -30,8 +30,7 @@ def ranges(network: IntegerNetwork, simulation: Simulation) -> tuple[LayerRange,
     """Return the range of each layer, in order of evaluation."""
     proven = bounds.network_bounds(network)
     return tuple(
-        _range(name, counts, proven[name])
-        for name, counts in simulation.populations.items()
+        _range(name, counts, proven[name]) for name, counts in simulation.populations.items()
     )
 
 
