@@ -22,7 +22,7 @@ from dsr_deploy.data.loading import load
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
 from dsr_deploy.models.topology import ConnectionSpec
 from dsr_deploy.run.directory import RunDirectory
-from dsr_deploy.simulate import simulate
+from dsr_deploy.stages.simulate import simulate
 
 Array = NDArray[Any]
 

@@ -13,12 +13,12 @@ import numpy as np
 from dsr_deploy.data.dataset import TensorSplit
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.data.loading import load
-from dsr_deploy.export import export
 from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
 from dsr_deploy.run import config, seal, stage
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.trained import labels_digest
+from dsr_deploy.stages.export import export
 
 CLASSES = tuple("0123456789")
 

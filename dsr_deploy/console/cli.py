@@ -128,7 +128,7 @@ def train(
 
 def _train(run: RunDirectory, settings: config.Config, resume: bool) -> None:
     from dsr_deploy.console.terminal import Terminal
-    from dsr_deploy.train import train
+    from dsr_deploy.stages.train import train
 
     terminal = Terminal()
 
@@ -194,8 +194,8 @@ def quantize(directory: Path | None, as_json: bool, data_dir: Path | None, **cho
     """
     from dsr_deploy.console import summaries
     from dsr_deploy.console.terminal import Terminal
-    from dsr_deploy.quantize import QuantizeConfig
-    from dsr_deploy.quantize import quantize as quantize_run
+    from dsr_deploy.stages.quantize import QuantizeConfig
+    from dsr_deploy.stages.quantize import quantize as quantize_run
 
     given = {name: value for name, value in chosen.items() if value is not None}
     settings = QuantizeConfig(**given)
@@ -229,7 +229,7 @@ def export(
     """
     from dsr_deploy.console import summaries
     from dsr_deploy.console.terminal import Terminal
-    from dsr_deploy.export import export as export_run
+    from dsr_deploy.stages.export import export as export_run
 
     run = run_directory.find(directory)
     if chip:
@@ -270,7 +270,7 @@ def simulate(
     """
     from dsr_deploy.console import summaries
     from dsr_deploy.console.terminal import Terminal
-    from dsr_deploy.simulate import simulate as simulate_run
+    from dsr_deploy.stages.simulate import simulate as simulate_run
 
     run = run_directory.find(directory)
     report = simulate_run(
@@ -310,7 +310,7 @@ def verify(
     """
     from dsr_deploy.console import summaries
     from dsr_deploy.console.terminal import Terminal
-    from dsr_deploy.verify import verify as verify_run
+    from dsr_deploy.stages.verify import verify as verify_run
 
     run = run_directory.find(directory)
     names = None if engines is None else tuple(name.strip() for name in engines.split(","))
@@ -329,7 +329,7 @@ def report(directory: Path | None, as_json: bool) -> None:
     opens it offline.
     """
     from dsr_deploy.console import summaries
-    from dsr_deploy.report import report as report_run
+    from dsr_deploy.stages.report import report as report_run
 
     run = run_directory.find(directory)
     path = report_run(run)

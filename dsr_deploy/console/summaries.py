@@ -13,10 +13,10 @@ from dsr_deploy.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from dsr_deploy.engines.compare import Verification
-    from dsr_deploy.export import Export
     from dsr_deploy.measures.accuracy import Row
     from dsr_deploy.measures.chip_use import ChipUse
-    from dsr_deploy.simulate import SimulationReport
+    from dsr_deploy.stages.export import Export
+    from dsr_deploy.stages.simulate import SimulationReport
 
 
 def to_json(result: Any) -> str:

@@ -10,7 +10,7 @@ The body of the ``Scan`` is one timestep; its states are the membrane potentials
 An image that is constant in time is weighted once, before the loop. Membrane potentials are
 as wide as ONNX's integers, not 24 bits: the graph is exact for every network that keeps to its
 registers, which :mod:`dsr_deploy.hardware.bounds` proves, and checks nothing itself;
-:func:`dsr_deploy.export.export` and the ONNX engine refuse what is not proven.
+:func:`dsr_deploy.stages.export.export` and the ONNX engine refuse what is not proven.
 
 Weights are stored unsigned with a zero point, 128 for 8 bits and 8 for 4 bits (two to a byte).
 onnxruntime's product of unsigned with signed bytes saturates on processors with AVX2 or

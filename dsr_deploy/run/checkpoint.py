@@ -1,7 +1,7 @@
 """One file per checkpoint: weights, and for the latest all that a resume needs.
 
 Order of the data, augmentation, dropout and learning rate follow from the seed and the epoch
-(:mod:`dsr_deploy.train`), so no random state has to be kept beside the optimizer's.
+(:mod:`dsr_deploy.stages.train`), so no random state has to be kept beside the optimizer's.
 """
 
 from __future__ import annotations

@@ -488,7 +488,7 @@ def test_without_a_world_there_is_one_process_whatever_its_rank(
 
 
 def test_a_bug_is_not_hidden(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dsr_deploy import report
+    from dsr_deploy.stages import report
 
     def fail(run: object) -> Path:
         raise ZeroDivisionError
@@ -502,7 +502,7 @@ def test_a_bug_is_not_hidden(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_interrupt_ends_with_a_word(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dsr_deploy import report
+    from dsr_deploy.stages import report
 
     def stop(run: object) -> Path:
         raise KeyboardInterrupt

@@ -197,7 +197,7 @@ def test_an_interrupted_training_names_the_command_that_continues_it(tmp_path: P
 def test_a_training_interrupted_before_it_began_leaves_nothing_to_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dsr_deploy import train
+    from dsr_deploy.stages import train
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

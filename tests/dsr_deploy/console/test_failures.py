@@ -8,12 +8,12 @@ import pytest
 import sample_run
 import torch
 
-from dsr_deploy import report, train
 from dsr_deploy.console import cli, environment, failures
 from dsr_deploy.data.dataset import DataError
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.errors import HardwareError, NetworkError
 from dsr_deploy.models.topology import TopologyError
+from dsr_deploy.stages import report, train
 
 OUT_OF_MEMORY = [
     MemoryError(),

@@ -18,7 +18,7 @@ from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.errors import RegisterError
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.progress import Silent
-from dsr_deploy.quantize import predict
+from dsr_deploy.stages.quantize import predict
 
 
 @settings(max_examples=100, deadline=None)

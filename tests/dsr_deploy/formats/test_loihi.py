@@ -18,7 +18,6 @@ from chips import profile
 
 from dsr_deploy.console import cli
 from dsr_deploy.errors import UserError
-from dsr_deploy.export import export
 from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.chip import known_chips, load_chip
 from dsr_deploy.hardware.lava import plan_file
@@ -27,7 +26,8 @@ from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, Popul
 from dsr_deploy.hardware.schedule import schedule
 from dsr_deploy.run import provenance
 from dsr_deploy.run.directory import RunDirectory
-from dsr_deploy.simulate import simulate
+from dsr_deploy.stages.export import export
+from dsr_deploy.stages.simulate import simulate
 
 
 @pytest.fixture

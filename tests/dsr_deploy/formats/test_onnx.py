@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.export import export
 from dsr_deploy.formats.onnx import to_bytes, to_onnx
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.encoding import payload_table
@@ -33,6 +32,7 @@ from dsr_deploy.hardware.network import (
     Population,
 )
 from dsr_deploy.hardware.network_content import identity
+from dsr_deploy.stages.export import export
 
 
 def population(name: str, shape: tuple[int, int, int], **changes: Any) -> Population:

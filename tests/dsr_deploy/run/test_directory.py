@@ -12,11 +12,11 @@ import pytest
 import sample_run
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.export import export
 from dsr_deploy.hardware import network_file
 from dsr_deploy.run import config
 from dsr_deploy.run import directory as run_directory
 from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.stages.export import export
 
 OUT = "name a run with --run DIR, or train anew"
 

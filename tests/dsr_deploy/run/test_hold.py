@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import sample_run
 
-from dsr_deploy import quantize, train
 from dsr_deploy.console import cli
 from dsr_deploy.errors import UserError
 from dsr_deploy.progress import Silent
@@ -18,6 +17,7 @@ from dsr_deploy.run import config, provenance
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.hold import hold
 from dsr_deploy.run.trained import Trained, load_trained
+from dsr_deploy.stages import quantize, train
 
 SMALL = {"timesteps": 1, "epochs": 2, "batch_size": 256, "precision": "fp32", "device": "cpu"}
 
@@ -180,10 +180,10 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_the_work(
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     for name in (
-        "dsr_deploy.train.load_same_data",
-        "dsr_deploy.quantize.load_trained",
+        "dsr_deploy.stages.train.load_same_data",
+        "dsr_deploy.stages.quantize.load_trained",
         "dsr_deploy.hardware.network_file.from_bytes",
-        "dsr_deploy.report._page",
+        "dsr_deploy.stages.report._page",
     ):
         monkeypatch.setattr(name, work)
     assert cli.run([*command.split(), "--run", str(run.path)]) == 1

@@ -10,12 +10,12 @@ import pytest
 import sample_run
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.export import export
 from dsr_deploy.progress import Silent
 from dsr_deploy.run import provenance
 from dsr_deploy.run.directory import RunDirectory
-from dsr_deploy.simulate import simulate
-from dsr_deploy.verify import verify
+from dsr_deploy.stages.export import export
+from dsr_deploy.stages.simulate import simulate
+from dsr_deploy.stages.verify import verify
 
 
 class _Notes(Silent):

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsr_deploy import train
 from dsr_deploy.data.dataset import TensorSplit
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.data.loading import load
@@ -27,6 +26,7 @@ from dsr_deploy.run import config
 from dsr_deploy.run.config import Config
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.trained import build, load_trained
+from dsr_deploy.stages import train
 from dsr_deploy.training import loop
 from dsr_deploy.training.optimizer import learning_rate, make_optimizer
 

@@ -27,12 +27,12 @@ from dsr_deploy.lowering.fold import fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
 from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import Activity, SpikingNetwork
-from dsr_deploy.quantize import QuantizeConfig, quantize
 from dsr_deploy.run import checkpoint, config
 from dsr_deploy.run.config import Config
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.trained import build
-from dsr_deploy.train import train
+from dsr_deploy.stages.quantize import QuantizeConfig, quantize
+from dsr_deploy.stages.train import train
 from dsr_deploy.training.device import resolve_precision
 
 Array = NDArray[Any]

@@ -27,8 +27,8 @@ from dsr_deploy.progress import Silent
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.samples import check_data
 from dsr_deploy.run.samples import test_payloads as read_payloads
-from dsr_deploy.simulate import _simulate as simulate_split
-from dsr_deploy.simulate import simulate
+from dsr_deploy.stages.simulate import _simulate as simulate_split
+from dsr_deploy.stages.simulate import simulate
 
 
 @pytest.fixture
@@ -294,7 +294,7 @@ def test_payloads_are_those_of_the_chosen_samples(run: RunDirectory) -> None:
 def test_without_a_number_verify_takes_what_there_is_and_no_more_than_its_own(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch, most: int, taken: int
 ) -> None:
-    monkeypatch.setattr("dsr_deploy.verify.SAMPLES", most)
+    monkeypatch.setattr("dsr_deploy.stages.verify.SAMPLES", most)
     found = read_payloads(run, sample_run.network(), None, most, Silent(), None)
     assert len(found) == taken
     assert cli.run(["verify", "--run", str(run.path), "--engines", "event"]) == 0
@@ -307,9 +307,10 @@ def test_lava_confirms_what_there_is_and_no_more_than_its_own_number(
     there = replace(lava.ENGINE, obstacle=lambda: None)
     monkeypatch.setattr(lava, "ENGINE", there)
     monkeypatch.setattr(
-        "dsr_deploy.simulate._confirm_in_lava", lambda *given: confirmed.append(len(given[1]))
+        "dsr_deploy.stages.simulate._confirm_in_lava",
+        lambda *given: confirmed.append(len(given[1])),
     )
     for most in (5, 1000):
-        monkeypatch.setattr("dsr_deploy.simulate.LAVA_SAMPLES", most)
+        monkeypatch.setattr("dsr_deploy.stages.simulate.LAVA_SAMPLES", most)
         assert simulate(run, engine="lava").samples == min(most, 360)
     assert confirmed == [5, 360]

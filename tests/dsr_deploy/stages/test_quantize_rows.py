@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from dsr_deploy import quantize
 from dsr_deploy.data.dataset import TensorSplit
 from dsr_deploy.data.validation import hold_out
 from dsr_deploy.errors import UserError
@@ -27,9 +26,10 @@ from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.models.topology import INPUT, ConnectionSpec, PopulationSpec, Topology
 from dsr_deploy.progress import Silent
-from dsr_deploy.quantize import QuantizeConfig
 from dsr_deploy.run import provenance
 from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.stages import quantize
+from dsr_deploy.stages.quantize import QuantizeConfig
 
 CPU = torch.device("cpu")
 SHOWN = Input((2, 4, 4), (0.0, 0.0), (1.0, 1.0), 1 / 16, 1 / 16)

@@ -19,7 +19,7 @@ from dsr_deploy.progress import Silent
 from dsr_deploy.run import checkpoint, config
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.seal import seal
-from dsr_deploy.train import train
+from dsr_deploy.stages.train import train
 from dsr_deploy.training.device import resolve_device
 from dsr_deploy.training.loop import Training
 

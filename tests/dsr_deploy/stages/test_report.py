@@ -11,11 +11,11 @@ import sample_run
 import torch
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.report import report
 from dsr_deploy.run import checkpoint, config, provenance, seal
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import read_history
-from dsr_deploy.simulate import simulate
+from dsr_deploy.stages.report import report
+from dsr_deploy.stages.simulate import simulate
 
 
 class _Page(HTMLParser):

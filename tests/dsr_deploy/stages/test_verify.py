@@ -13,12 +13,10 @@ import onnx
 import pytest
 import sample_run
 
-from dsr_deploy import verify
 from dsr_deploy.console import cli
 from dsr_deploy.engines import lava as lava_engine
 from dsr_deploy.engines.compare import BATCH, Verification, compare, compare_all
 from dsr_deploy.errors import UserError
-from dsr_deploy.export import export
 from dsr_deploy.formats import loihi
 from dsr_deploy.formats.onnx import to_onnx
 from dsr_deploy.hardware import reference
@@ -27,6 +25,8 @@ from dsr_deploy.hardware.network_content import identity
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.progress import Silent
 from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.stages import verify
+from dsr_deploy.stages.export import export
 
 needs_lava = pytest.mark.skipif(
     lava_engine.find_python310() is None, reason="no Python 3.10 with lava-nc"

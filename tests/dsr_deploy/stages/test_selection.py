@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dsr_deploy import quantize, train
 from dsr_deploy.data import loading
 from dsr_deploy.data.batches import batches
 from dsr_deploy.data.dataset import Dataset, Split, TensorSplit
@@ -22,11 +21,12 @@ from dsr_deploy.hardware import network_file, reference
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.lowering import fine_tune
 from dsr_deploy.lowering.fine_tune import Candidate
-from dsr_deploy.quantize import QuantizeConfig
 from dsr_deploy.run import config
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import Epoch, Result, chosen, read_result
 from dsr_deploy.run.trained import load_trained
+from dsr_deploy.stages import quantize, train
+from dsr_deploy.stages.quantize import QuantizeConfig
 from dsr_deploy.training import evaluate, loop
 from dsr_deploy.training.evaluate import Evaluation
 

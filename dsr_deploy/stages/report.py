@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.export import Export
 from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
 from dsr_deploy.measures import tables
 from dsr_deploy.measures.accuracy import Row
@@ -23,10 +22,11 @@ from dsr_deploy.run.history import Epoch, read_history, read_result
 from dsr_deploy.run.hold import hold
 from dsr_deploy.run.records import Record
 from dsr_deploy.run.trained import describe
-from dsr_deploy.simulate import SimulationReport
+from dsr_deploy.stages.export import Export
+from dsr_deploy.stages.simulate import SimulationReport
 from dsr_deploy.text import escaped
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def report(run: RunDirectory) -> Path:
