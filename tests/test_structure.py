@@ -17,8 +17,8 @@ FOLDERS = {
 }
 
 LAYERS = (
-    ("console", "__main__"),
-    ("train", "quantize", "export", "simulate", "verify", "report"),
+    ("console", "api", "__main__"),
+    ("stages",),
     ("measures", "lowering", "training", "engines"),
     ("run",),
     ("data", "formats", "parallel"),

@@ -120,7 +120,7 @@ def train(
         raise UserError(failures.out_of_memory(chosen, again)) from None
     finally:
         if rank.first and not run.config.exists():
-            _discard(*([run.path] if directory is None else []), *new)
+            run_directory.discard(*([run.path] if directory is None else []), *new)
     if rank.first:
         result, text = summaries.trained(run, settings)
         _print(as_json, result, text)
@@ -139,13 +139,6 @@ def _train(run: RunDirectory, settings: config.Config, resume: bool) -> None:
             terminal.note(f"{error}; later commands need --run {run.path}")
 
     train(settings, run, resume=resume, progress=terminal, on_begin=begin)
-
-
-def _discard(*directories: Path) -> None:
-    """Remove directories that were made for a training that could not begin, if they are empty."""
-    for directory in directories:
-        with contextlib.suppress(OSError):
-            directory.rmdir()
 
 
 def _refuse_changes(

@@ -5,6 +5,7 @@ Each function takes the dataclass named in its signature, or anything with the s
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,12 @@ class Table(NamedTuple):
             aligned = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
             lines.append("  " + "  ".join(aligned).rstrip())
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        head, *rows = (map(html.escape, row) for row in (self.headings, *self.rows))
+        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+        headings = "".join(f"<th>{cell}</th>" for cell in head)
+        return f"<table><thead><tr>{headings}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def quantization(rows: Sequence[Row]) -> Table:

@@ -24,7 +24,7 @@ import itertools
 import os
 import secrets
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -165,6 +165,32 @@ def create(path: Path | None, name: str) -> RunDirectory:
     if not os.access(path, os.W_OK):
         raise UserError(f"{path}: cannot be written (Permission denied)")
     return RunDirectory(_without_links(path))
+
+
+@contextlib.contextmanager
+def beginning(path: Path | None, name: str) -> Iterator[RunDirectory]:
+    """Make the directory of a new run, and remove it again if its training could not begin.
+
+    Raises
+    ------
+    UserError
+        As :func:`create`.
+    """
+    place = path or RUNS
+    new = [folder for folder in (place, *place.parents) if not folder.exists()]
+    run = create(path, name)
+    try:
+        yield run
+    finally:
+        if not run.config.exists():
+            discard(*([run.path] if path is None else []), *new)
+
+
+def discard(*directories: Path) -> None:
+    """Remove directories that were made for a training that could not begin, if they are empty."""
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
 
 
 def point_latest(run: RunDirectory) -> None:

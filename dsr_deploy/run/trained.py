@@ -139,9 +139,14 @@ def load_data(settings: Config, progress: Progress, *, download: bool = True) ->
         except DataError as error:
             raise UserError(str(error)) from None
         task.advance()
+    tell(dataset, progress)
+    return dataset
+
+
+def tell(dataset: Dataset, progress: Progress) -> None:
+    """Say what a user should know of how the samples were found."""
     for note in dataset.notes:
         progress.note(note)
-    return dataset
 
 
 def load_same_data(

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
 from dsr_deploy.measures import tables
 from dsr_deploy.measures.accuracy import Row
-from dsr_deploy.measures.plots import draw, own_style
+from dsr_deploy.measures.learning import curves
+from dsr_deploy.measures.plots import draw
 from dsr_deploy.run import provenance, records, stage
 from dsr_deploy.run.directory import RunDirectory
-from dsr_deploy.run.history import Epoch, read_history, read_result
+from dsr_deploy.run.history import read_history, read_result
 from dsr_deploy.run.hold import hold
 from dsr_deploy.run.records import Record
 from dsr_deploy.run.trained import describe
@@ -81,30 +80,8 @@ def _training(run: RunDirectory) -> dict[str, Any] | None:
     return {
         "tested": read_result(run) if run.result.exists() else None,
         "epochs": len(epochs),
-        "plot": _embed(draw(_curves(epochs), "svg")),
+        "plot": _embed(draw(curves(epochs), "svg")),
     }
-
-
-def _curves(epochs: list[Epoch]) -> Figure:
-    """Draw accuracies and the firing rate, epoch by epoch."""
-    with own_style():
-        figure = Figure(figsize=(7, 3.4), layout="constrained")
-        axes = figure.add_subplot()
-        places = [epoch.epoch for epoch in epochs]
-        for name, label, colour in (
-            ("train_accuracy", "training accuracy", "#88ccee"),
-            ("validation_accuracy", "validation accuracy", "#4477aa"),
-            ("firing_rate", "firing rate", "#cc6677"),
-        ):
-            values = [getattr(epoch, name) for epoch in epochs]
-            if None in values:
-                continue  # no samples were held out
-            axes.plot(places, values, marker=".", label=label, color=colour)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set(xlabel="epoch", ylim=(0, 1.02))
-        axes.legend()
-    return figure
 
 
 def _quantization(run: RunDirectory) -> tables.Table | None:

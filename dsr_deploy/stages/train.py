@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from dsr_deploy.data.dataset import Dataset
-from dsr_deploy.models.topology import Topology
+from dsr_deploy.models.architectures import Build
 from dsr_deploy.parallel import distributed
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run import topologies
@@ -20,6 +20,7 @@ from dsr_deploy.run.trained import (
     describe,
     load_data,
     load_same_data,
+    tell,
 )
 from dsr_deploy.training.device import resolve_device
 from dsr_deploy.training.loop import Training
@@ -35,7 +36,7 @@ def train(
     progress: Progress | None = None,
     on_begin: Callable[[], None] | None = None,
     dataset: Dataset | None = None,
-    topology: Topology | None = None,
+    build: Build | None = None,
 ) -> Result:
     """Train as ``settings`` say, keep everything in ``run``, and test the network that is chosen.
 
@@ -46,7 +47,7 @@ def train(
     ----------
     on_begin : called once ``run`` holds all that a resume needs, by the process that writes
     dataset : of ``settings.dataset``, if it is in memory already; the run keeps a copy
-    topology : of ``settings.arch``, if it is known already
+    build : describes the network ``settings.arch``, if that is no name and no file
 
     Raises
     ------
@@ -61,16 +62,19 @@ def train(
         progress = (progress or Silent()) if rank.first else Silent()
         alone = hold(run, RESUME, "checkpoint") if rank.first else contextlib.nullcontext()
         with alone as held:
-            build = None if resume or topology else topologies.builder(settings.arch)
+            if build is None and not resume:
+                build = topologies.builder(settings.arch)
             with distributed.leader_first(rank):
                 if resume:
                     about = describe(run)
                     dataset = load_same_data(about, progress, settings.data_dir)
-                    topology = about.topology
                 elif dataset is None:
                     dataset = load_data(settings, progress)
-            if build is not None:
+                else:
+                    tell(dataset, progress)
+            if build is None:
+                topology = about.topology
+            else:
                 topology = topologies.describe(build, dataset.input.shape, len(dataset.classes))
-            assert topology is not None
             training = Training(settings, run, dataset, topology, device, rank, progress, held)
             return training.execute(resume, on_begin)

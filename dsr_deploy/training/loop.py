@@ -82,7 +82,7 @@ class Training:
         if resume and self.run.latest_checkpoint.exists():  # else it was killed in the first epoch
             self._resume()
         elif self.rank.first:
-            if self.settings.dataset == TENSORS.name:
+            if self.settings.dataset == TENSORS.name and self.settings.data_dir is None:
                 self.dataset.save(self.run.path)
             write_config(self.run, self.settings, self.dataset, self.network.topology)
         if on_begin is not None and self.rank.first:

@@ -1,0 +1,286 @@
+"""What the functions of ``dsr_deploy`` return: a run, seen from the stage that wrote to it.
+
+Each knows its run directory, so that it can be given to the next stage; each shows itself in one
+line, as a table in a notebook, and where there is something to draw, as a picture.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.measures import tables
+from dsr_deploy.measures.accuracy import Row
+from dsr_deploy.measures.tables import Table
+from dsr_deploy.run import history, records
+from dsr_deploy.run.config import Config
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.history import Epoch, Result
+from dsr_deploy.run.trained import describe, load_trained
+from dsr_deploy.stages.export import Export
+from dsr_deploy.stages.simulate import SimulationReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dsr_deploy.engines.compare import Verification
+    from dsr_deploy.models.network import SpikingNetwork
+    from dsr_deploy.models.topology import Topology
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Stage:
+    """A run directory, and what a stage found."""
+
+    run: RunDirectory
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.run.path
+
+    def tables(self) -> Iterator[Table]:
+        """Yield what was found, as tables."""
+        return iter(())
+
+    def _line(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._line()})"
+
+    def __str__(self) -> str:
+        return "\n\n".join([self._line(), *map(str, self.tables())])
+
+    def _repr_html_(self) -> str:
+        parts = [table._repr_html_() for table in self.tables()]
+        return f"<p>{html.escape(self._line())}</p>" + "".join(parts)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainedRun(Stage):
+    """A trained network in its run.
+
+    Attributes
+    ----------
+    result : how the network was chosen, and what it does on the test set
+    """
+
+    result: Result
+
+    @property
+    def accuracy(self) -> float:
+        """On the test set, 0 to 1."""
+        return self.result.test_accuracy
+
+    @cached_property
+    def config(self) -> Config:
+        """Every value that decided the training."""
+        return describe(self.run).config
+
+    @cached_property
+    def topology(self) -> Topology:
+        return describe(self.run).topology
+
+    @cached_property
+    def network(self) -> SpikingNetwork:
+        """The network that later stages take, a torch module in its evaluation mode."""
+        return load_trained(self.run).network
+
+    @cached_property
+    def history(self) -> list[Epoch]:
+        """What was measured in each epoch."""
+        return history.read_history(self.run)
+
+    def plot(self) -> Figure:
+        """Draw accuracies and the firing rate, epoch by epoch."""
+        from dsr_deploy.measures.learning import curves
+
+        return curves(self.history)
+
+    def quantized(self, bits: int | None = None) -> QuantizedRun:
+        """Return what was quantized before, the newest unless ``bits`` says which.
+
+        Raises
+        ------
+        UserError
+            If it is not there, or damaged.
+        """
+        place = self.run.quantized(self.run.quantized_bits(bits)).name
+        source = self.run.read(place, "row.json")
+        return QuantizedRun(
+            self.run, records.read(Row, source.json("row.json"), str(source.folder))
+        )
+
+    def _line(self) -> str:
+        settings, tested = self.config, self.result
+        return (
+            f"{settings.network} with {settings.neuron.upper()} neurons, T = {settings.timesteps}: "
+            f"{tested.test_accuracy:.2%} on {tested.test_samples:,} test samples after epoch "
+            f"{tested.epoch} of {tested.epochs}, in {self.path}"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class QuantizedRun(Stage):
+    """A network of whole numbers in its run.
+
+    Attributes
+    ----------
+    row : its accuracies, a row of Table S4
+    """
+
+    row: Row
+
+    @property
+    def accuracy(self) -> float:
+        """Of the very integers, on the test set, 0 to 1."""
+        return self.row.accuracy
+
+    @property
+    def bits(self) -> int:
+        return self.row.bits
+
+    @cached_property
+    def network(self) -> IntegerNetwork:
+        name = "network.safetensors"
+        source = self.run.read(self.run.quantized(self.bits).name, name)
+        return network_file.from_bytes(source.content[name], str(source.folder / name))
+
+    def tables(self) -> Iterator[Table]:
+        """Yield the row of Table S4."""
+        yield tables.quantization([self.row])
+
+    def _line(self) -> str:
+        row = self.row
+        return (
+            f"{row.bits} bits: {row.accuracy:.2%} on {row.samples:,} test samples, "
+            f"{row.float_accuracy:.2%} in 32 bits, in {self.path}"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ExportedRun(Stage):
+    """A network in the files of a chip or of another tool.
+
+    Attributes
+    ----------
+    about : its layers, and what they take of the chip
+    folder : where the files are
+    files : their paths
+    """
+
+    about: Export
+    folder: Path
+    files: tuple[Path, ...]
+
+    @property
+    def target(self) -> str:
+        return self.about.target
+
+    def tables(self) -> Iterator[Table]:
+        """Yield the layers, and the cores that they take."""
+        yield tables.layers(self.about.layers)
+        if self.about.chip is not None:
+            yield tables.cores(self.about.chip)
+
+    def _line(self) -> str:
+        layers = self.about.layers
+        neurons = sum(layer.neurons for layer in layers)
+        return (
+            f"{self.target}: {len(layers)} layers, {neurons:,} neurons, {self.about.bits} bits, in "
+            f"{self.folder}"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SimulatedRun(Stage):
+    """What an exported network does, event by event.
+
+    Attributes
+    ----------
+    report : all that was counted and estimated
+    """
+
+    report: SimulationReport
+
+    @property
+    def accuracy(self) -> float:
+        """On the samples that were simulated, 0 to 1."""
+        return self.report.accuracy
+
+    @property
+    def synops(self) -> float:
+        """Synaptic operations per sample."""
+        return self.report.synops
+
+    @property
+    def firing_rate(self) -> float:
+        """Of all neurons at each timestep, 0 to 1."""
+        return self.report.sparsity.total.firing_rate
+
+    def tables(self) -> Iterator[Table]:
+        """Yield sparsity, energy and ranges, layer by layer."""
+        yield tables.sparsity(self.report.sparsity)
+        yield tables.energy(self.report.energy)
+        yield tables.ranges(self.report.ranges)
+
+    def plot(self) -> Figure:
+        """Draw the sparsity of each layer."""
+        from dsr_deploy.measures import sparsity
+
+        report = self.report
+        title = f"{report.network}, T = {report.timesteps}, {report.bits}-bit weights"
+        return sparsity.plot(report.sparsity, title)
+
+    def _line(self) -> str:
+        report = self.report
+        return (
+            f"{report.accuracy:.2%} on {report.samples:,} test samples, "
+            f"{self.firing_rate:.2%} of the neurons firing, {report.synops:,.0f} synaptic "
+            "operations each"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VerifiedRun(Stage):
+    """Whether all engines give the same spikes; true if they do.
+
+    Attributes
+    ----------
+    verification : spikes and differences by engine and layer
+    """
+
+    verification: Verification
+
+    @property
+    def agreed(self) -> bool:
+        return self.verification.agreed
+
+    def __bool__(self) -> bool:
+        return self.agreed
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        return (self.verification.baseline, *self.verification.differing)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why an engine was not among them, by engine."""
+        return self.verification.left_out
+
+    def tables(self) -> Iterator[Table]:
+        """Yield the spikes of the baseline, and how many of each other engine differ."""
+        yield tables.engines(self.verification)
+
+    def _line(self) -> str:
+        names, samples = ", ".join(self.engines), self.verification.samples
+        if self.agreed:
+            return f"{names} agree spike for spike on {samples:,} test samples"
+        return self.verification.disagreement
