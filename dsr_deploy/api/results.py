@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dsr_deploy.models.topology import Topology
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class Stage:
     """A run directory, and what a stage found."""
 
@@ -63,7 +63,7 @@ class Stage:
         return f"<p>{html.escape(self._line())}</p>" + "".join(parts)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class TrainedRun(Stage):
     """A trained network in its run.
 
@@ -127,7 +127,7 @@ class TrainedRun(Stage):
         )
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class QuantizedRun(Stage):
     """A network of whole numbers in its run.
 
@@ -165,7 +165,7 @@ class QuantizedRun(Stage):
         )
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class ExportedRun(Stage):
     """A network in the files of a chip or of another tool.
 
@@ -199,7 +199,7 @@ class ExportedRun(Stage):
         )
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class SimulatedRun(Stage):
     """What an exported network does, event by event.
 
@@ -248,7 +248,7 @@ class SimulatedRun(Stage):
         )
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class VerifiedRun(Stage):
     """Whether all engines give the same spikes; true if they do.
 

@@ -58,7 +58,7 @@ DATA: Any = SimpleNamespace(train=TRAIN, test=TEST, input=SHOWN)
 
 def trained(**choice: Any) -> Any:
     settings = {
-        "dataset": "made", "arch": "two", "batch_size": 8, "validation": 0.25, "seed": 4,
+        "dataset": "made", "network": "two", "batch_size": 8, "validation": 0.25, "seed": 4,
         "epochs": 30, "neuron": "if", "timesteps": STEPS,
     }  # fmt: skip
     return SimpleNamespace(
