@@ -80,8 +80,8 @@ def train(
     """Train a spiking network.
 
     Reads a data set: digits by default, others with --dataset and --data-dir. Writes a new run
-    directory, runs/<name>: config.json, checkpoint/, metrics.jsonl and tensorboard/. A training
-    that was stopped continues with --resume.
+    directory, runs/<name>: config.json, checkpoint/, metrics.jsonl and, where TensorBoard is
+    installed, tensorboard/. A training that was stopped continues with --resume.
     """
     from dsr_deploy.console import summaries
 

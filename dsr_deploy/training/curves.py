@@ -1,4 +1,4 @@
-"""A training's curves as an event file for TensorBoard.
+"""A training's curves as an event file for TensorBoard, where that is installed.
 
 Written without TensorBoard's own writer, whose thread opens the file by its name for each event and
 prints a traceback where that fails.
@@ -6,6 +6,7 @@ prints a traceback where that fails.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import time
@@ -44,6 +45,11 @@ class Curves:
 
         self.records.write(Event(wall_time=time.time(), **content).SerializeToString())
         self.records.flush()
+
+
+def tensorboard_installed() -> bool:
+    """Return whether TensorBoard, which an extra brings, is here."""
+    return importlib.util.find_spec("tensorboard") is not None
 
 
 @contextmanager

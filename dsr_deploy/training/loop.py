@@ -35,7 +35,7 @@ from dsr_deploy.run.trained import (
     keep_place,
     write_config,
 )
-from dsr_deploy.training.curves import Curves, write_curves
+from dsr_deploy.training.curves import Curves, tensorboard_installed, write_curves
 from dsr_deploy.training.device import resolve_precision
 from dsr_deploy.training.evaluate import Evaluation, evaluate
 from dsr_deploy.training.optimizer import learning_rate, make_optimizer
@@ -150,7 +150,7 @@ class Training:
                 seconds=time.monotonic() - started,
             )
         )
-        if self.held is not None and curves is not None:
+        if self.held is not None:
             self.held.check()
             self._save(curves)
 
@@ -269,7 +269,7 @@ class Training:
             f"can learn: {way}"
         )
 
-    def _save(self, curves: Curves) -> None:
+    def _save(self, curves: Curves | None) -> None:
         last = self.epochs[-1]
         about = {"epoch": last.epoch, "validation_accuracy": last.validation_accuracy}
         self._write_metrics()
@@ -284,11 +284,8 @@ class Training:
         # After the latest, from which a resume writes it where a kill came between the two.
         if chosen(self.epochs) is last:
             self._save_chosen()
-        names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-        values = {name: getattr(last, name) for name in (*names, "firing_rate")}
-        rates = {f"firing_rate/{name}": rate for name, rate in last.firing_rates.items()}
-        known = {name: value for name, value in values.items() if value is not None}
-        curves.add(last.epoch, known | rates)
+        if curves is not None:
+            _add(curves, last)
         held_out = last.validation_accuracy
         self.progress.note(
             f"epoch {last.epoch:3}/{self.settings.epochs}  loss {last.train_loss:.4f}  train "
@@ -324,6 +321,14 @@ class Training:
                 self._save_chosen()
 
     def _curves(self) -> contextlib.AbstractContextManager[Curves | None]:
-        if self.held is None:
+        if self.held is None or not tensorboard_installed():
             return contextlib.nullcontext()
         return write_curves(self.run.tensorboard, len(self.epochs) + 1)
+
+
+def _add(curves: Curves, epoch: Epoch) -> None:
+    names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    values = {name: getattr(epoch, name) for name in (*names, "firing_rate")}
+    rates = {f"firing_rate/{name}": rate for name, rate in epoch.firing_rates.items()}
+    known = {name: value for name, value in values.items() if value is not None}
+    curves.add(epoch.epoch, known | rates)

@@ -250,6 +250,17 @@ def test_a_folder_for_events_that_cannot_be_written_is_one_line(tmp_path: Path) 
         train(config.resolve(**SMALL), run)
 
 
+def test_without_tensorboard_there_are_no_curves_and_the_run_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # importing it fails
+    run = RunDirectory(tmp_path)
+    train(config.resolve(**SMALL), run)
+    assert not run.tensorboard.exists()
+    assert run.latest_checkpoint.exists()
+    assert len(run.metrics.read_text().splitlines()) == 1
+
+
 def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     train(config.resolve(**SMALL), run)
