@@ -11,6 +11,7 @@ weights to the largest integer, biases and thresholds to the threshold before qu
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar, cast
 
 import numpy as np
@@ -76,7 +77,7 @@ class QuantizedPopulation(nn.Module):
     def integer_weight(self, index: int) -> Tensor:
         """Return connection ``index``'s weights, whole numbers in float32, straight through."""
         largest = largest_weight(self.bits[index])
-        return _round((self.weights[index] * largest).clamp(-largest, largest))
+        return _round(_clamp(self.weights[index] * largest, -largest, largest))
 
     def integer_bias(self) -> Tensor:
         """Return the bias, whole numbers in float64 (C,), straight through."""
@@ -85,7 +86,7 @@ class QuantizedPopulation(nn.Module):
     def integer_thresholds(self) -> tuple[Tensor, Tensor]:
         """Return v_fire and v_threshold, whole numbers in float64 (C,), straight through."""
         full = self.threshold.double() * self.full
-        return _round(full * self.alpha).clamp(min=1), _round(full).clamp(min=1)
+        return _clamp(_round(full * self.alpha), 1), _clamp(_round(full), 1)
 
     def connection(self, index: int, weight: Tensor) -> TorchConnection:
         """Return connection ``index`` with ``weight``."""
@@ -125,7 +126,8 @@ class QuantizedPopulation(nn.Module):
             mean = torch.stack(currents).sum(0) if len(currents) > 1 else currents[0]
             level = self.slope / v_threshold
             relative = (mean + bias.float()[:, None, None]) * level.float()[:, None, None]
-            value = relative.clamp(0, 1) + (value - relative.clamp(0, 1)).detach()
+            clamped = _clamp(relative, 0, 1)
+            value = clamped + (value - clamped).detach()
         return Train(packed=packed), value
 
 
@@ -252,6 +254,12 @@ def readout(neuron: Neuron) -> tuple[int, ...]:
 def _round(value: Tensor) -> Tensor:
     """Round half to even; the gradient passes as if nothing had happened."""
     return value + (value.round() - value).detach()
+
+
+def _clamp(value: Tensor, low: float, high: float = math.inf) -> Tensor:
+    """Clamp; the gradient passes at the bounds too, where PyTorch's stops from 2.15 on."""
+    inside = (value >= low) & (value <= high)
+    return torch.where(inside, value, value.detach().clamp(low, high))
 
 
 def _whole(where: str, label: str, values: Tensor, dtype: type[Integer]) -> NDArray[Integer]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.lowering.fold import fold
-from dsr_deploy.lowering.quantized_network import QuantizedNetwork, QuantizedPopulation
+from dsr_deploy.lowering.quantized_network import QuantizedNetwork, QuantizedPopulation, _clamp
 from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.models.topology import INPUT
 
@@ -64,6 +64,16 @@ def test_the_networks_on_the_grid_have_ties_at_the_threshold(
     monkeypatch.setattr(reference, "step", watched)
     reference.run(frozen, PAYLOADS)
     assert ties > 20
+
+
+def test_the_gradient_passes_at_the_bounds_of_a_clamp() -> None:
+    """Versions of PyTorch differ there; the largest weight of a layer lies on a bound."""
+    value = torch.tensor([-2.0, -1.0, 0.5, 1.0, 2.0], requires_grad=True)
+    clamped = _clamp(value, -1, 1)
+    clamped.sum().backward()
+    assert clamped.tolist() == [-1.0, -1.0, 0.5, 1.0, 1.0]
+    assert value.grad is not None
+    assert value.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
 
 
 def upstream(output: Tensor) -> Tensor:
