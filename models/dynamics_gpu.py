@@ -40,9 +40,9 @@ MINUS_ZERO = -0.0
 
 A compiler may turn a * b + c into one instruction that rounds once; a potential that the CPU rounds
 twice would then differ in its last bit, and now and then a spike. Triton's launch option against it
-(enable_fp_fusion) does not hold on Blackwell, where ptxas 12.9 joins pairs of products and sums all
-the same. fma(a, b, -0.0) is the rounded product, whatever its sign, and nothing is left to join as
-long as the compiler does not know the zero: it is an argument.
+(enable_fp_fusion=False) does not hold on Blackwell, where ptxas 12.9 joins pairs of products and
+sums all the same. fma(a, b, -0.0) is the rounded product, whatever its sign, and nothing is left to
+join as long as the compiler does not know the zero: it is an argument.
 """
 
 
@@ -79,6 +79,7 @@ def moments(current: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor, Tensor]:
             STEPS=steps,
             ROWS=rows,
             COLUMNS=columns,
+            enable_fp_fusion=False,
         )
     total, square = partial.sum(1)
     return mean, total, square
@@ -120,6 +121,7 @@ def fire(
             MINUS_ZERO,
             T=neuron.timesteps,
             BLOCK=BLOCK,
+            enable_fp_fusion=False,
         )
     return packed, rate
 
@@ -167,6 +169,7 @@ def fire_integer(
             keep,
             T=len(weights),
             BLOCK=BLOCK,
+            enable_fp_fusion=False,
         )
     least, most = torch.stack((extremes[0].min(), extremes[1].max())).tolist()
     return packed, rate, (int(least), int(most))
@@ -184,7 +187,9 @@ def expand(packed: Tensor, first: int, count: int, dtype: torch.dtype) -> Tensor
     out = packed.new_empty((count, *packed.shape[1:]), dtype=dtype)
     size = packed[0].numel()
     with torch.cuda.device_of(packed):
-        _expand[(triton.cdiv(size, BLOCK),)](packed, out, size, first, COUNT=count, BLOCK=BLOCK)
+        _expand[(triton.cdiv(size, BLOCK),)](
+            packed, out, size, first, COUNT=count, BLOCK=BLOCK, enable_fp_fusion=False
+        )
     return out
 
 
@@ -194,7 +199,13 @@ def add_spikes(total: Tensor, packed: Tensor, height: Tensor) -> None:
     size = total[0].numel()
     with torch.cuda.device_of(total):
         _add_spikes[(triton.cdiv(size, BLOCK),)](
-            total, packed.contiguous(), height, size, T=len(total), BLOCK=BLOCK
+            total,
+            packed.contiguous(),
+            height,
+            size,
+            T=len(total),
+            BLOCK=BLOCK,
+            enable_fp_fusion=False,
         )
 
 
@@ -284,7 +295,7 @@ def _fire(
         byte = tl.zeros((BLOCK,), tl.int32)
         for bit in tl.static_range(8):
             t = plane * 8 + bit
-            live = inside & (t < T)
+            live = tl.where(t < T, inside, False)
             x = tl.load(current + t * step + at, mask=live, other=0)
             normalised = tl.fma(x, scales, minus_zero) + shifts
             u = tl.fma(leak, v, minus_zero) + tl.fma(gain, normalised, minus_zero)
@@ -328,7 +339,7 @@ def _fire_integer(
         byte = tl.zeros((BLOCK,), tl.int32)
         for bit in tl.static_range(8):
             t = plane * 8 + bit
-            live = inside & (t < T)
+            live = tl.where(t < T, inside, False)
             x = tl.load(current + t * step + at, mask=live, other=0).to(tl.float64)
             kept = v * keep
             u = tl.where(kept < 0, tl.ceil(kept), tl.floor(kept)) + (x + biases)

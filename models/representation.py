@@ -79,7 +79,8 @@ def represent(
         signal = c.signal
         tensors += [signal.representation, signal.plain_mean.detach(), c.weight, c.covariance]
     specs = tuple(c.spec for c in incoming)
-    result = _Population.apply(  # type: ignore[no-untyped-call]
+    apply: Any = _Population.apply  # annotated from PyTorch 2.15 on
+    result = apply(
         value, neuron, precision, specs, mean.of_batch,
         mean.inverse_std, mean.weighted, mean.plain, height, *parameters, *tensors,
     )  # fmt: skip

@@ -169,8 +169,11 @@ def _pixels(split: FolderSplit, path: str, seed: int | None) -> Pixels:
 
 def _small_jpeg(path: str, shape: tuple[int, int, int]) -> Pixels | None:
     """Return a JPEG of this very shape in half of PIL's time; what is unusual stays for PIL."""
-    from torchvision.io import decode_jpeg
-
+    try:
+        # deprecated from torchvision 0.29 on; where it is gone, PIL gives the same pixels
+        from torchvision.io import decode_jpeg
+    except ImportError:
+        return None
     try:
         with open_regular(path) as file:
             data = file.read()

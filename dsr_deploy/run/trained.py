@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -120,7 +120,8 @@ def build(settings: Config, topology: Topology) -> SpikingNetwork:
         dt=settings.dt,
     )
     network = SpikingNetwork(topology, neuron, settings.v_threshold or 1.0)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # as a plain module: its annotation in PyTorch differs by version
+    cast(Any, network).to(memory_format=torch.channels_last)
     return network
 
 
@@ -292,7 +293,7 @@ def load_trained(run: RunDirectory) -> Trained:
 
 def write_config(run: RunDirectory, settings: Config, dataset: Dataset, topology: Topology) -> None:
     """Write config.json: all values, what the data are, versions and the command line."""
-    packages = ("dsr-deploy", "torch", "torchvision", "spikingjelly", "numpy", "numba")
+    packages = ("dsr-deploy", "torch", "torchvision", "numpy", "numba")
     value = {
         "config": dataclasses.asdict(settings),
         "topology": dataclasses.asdict(topology),
