@@ -17,6 +17,10 @@ LAVA := .venv-lava
 DSR := ../$(TOOLS)/bin/dsr-deploy
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
+# PyTorch's own index of wheels without CUDA, for Linux machines without an NVIDIA GPU: 4 GB less.
+# `make demo TORCH_CPU=` takes the usual wheels.
+TORCH_CPU := https://download.pytorch.org/whl/cpu
+
 demo: $(TOOLS)/.installed
 	@mkdir -p demo
 	@cd demo; for stage in \
@@ -51,7 +55,12 @@ $(TOOLS)/.installed: pyproject.toml constraints.txt
 		fi; \
 		"$$python" -m venv $(TOOLS); \
 	fi; \
-	echo "$(TOOLS): installing for $$($(TOOLS)/bin/python --version): about two minutes, 5.4 GB"; \
+	echo "$(TOOLS): installing for $$($(TOOLS)/bin/python --version): a few minutes"; \
+	if [ "$$(uname)" = Linux ] && [ -n "$(TORCH_CPU)" ] && ! nvidia-smi --list-gpus >/dev/null 2>&1; then \
+		wheels=$$(sed -nE 's/^(torch|torchvision)==.*/&+cpu/p' constraints.txt); \
+		$(TOOLS)/bin/python $(INSTALL) --no-deps --retries 0 --index-url $(TORCH_CPU) $$wheels 2>/dev/null \
+			|| echo "$(TOOLS): no torch without CUDA at $(TORCH_CPU); the usual one brings 4 GB more"; \
+	fi; \
 	$(TOOLS)/bin/python $(INSTALL) -c constraints.txt -e .
 	@touch $@
 
@@ -89,7 +98,8 @@ $(LAVA)/.installed: pyproject.toml constraints-lava.txt
 	@touch $@
 
 clean:
-	rm -rf $(TOOLS) $(LAVA) demo build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(TOOLS) $(LAVA) demo build site *.egg-info hardware/*.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Prints the first interpreter of these versions that runs and can make an environment. Each is
