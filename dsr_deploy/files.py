@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import json_text
-from dsr_deploy.hardware.regular_file import open_regular, read_regular
+from dsr_deploy.hardware.format import json_text
+from dsr_deploy.hardware.format.regular_file import open_regular, read_regular
 
 MAX_JSON: Final = 64 << 20
 """Most bytes of a JSON file; Python's objects of it take up to twenty times as much memory."""
@@ -95,7 +95,7 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     UserError
-        If it cannot be read or is not JSON; see :func:`dsr_deploy.hardware.json_text.parse`.
+        If it cannot be read or is not JSON; see :func:`dsr_deploy.hardware.format.json_text.parse`.
     """
     try:
         return json_text.parse(read_bytes(path, MAX_JSON))

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from dsr_deploy.hardware import profile
 from dsr_deploy.hardware.bounds import network_bounds
 from dsr_deploy.hardware.errors import ChipError, ProfileError
-from dsr_deploy.hardware.json_text import printable
+from dsr_deploy.hardware.format.json_text import printable
+from dsr_deploy.hardware.format.regular_file import read_regular
+from dsr_deploy.hardware.format.strict_json import LARGEST_WHOLE
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
-from dsr_deploy.hardware.regular_file import read_regular
-from dsr_deploy.hardware.strict_json import LARGEST_WHOLE
 
 _PROFILES: Final = Path(__file__).parent / "chips"
 

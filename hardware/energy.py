@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dsr_deploy.hardware.energy_constants import Constant, ConstantSet
 from dsr_deploy.hardware.errors import ProfileError, SimulationError
+from dsr_deploy.hardware.event.simulation import ConnectionCounts, PopulationCounts, Simulation
 from dsr_deploy.hardware.network import (
     INPUT,
     V_BITS,
@@ -18,7 +19,6 @@ from dsr_deploy.hardware.network import (
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.simulation import ConnectionCounts, PopulationCounts, Simulation
 
 SUM_BITS = 32
 """Width of a sum in memory, in spiking and conventional networks alike."""

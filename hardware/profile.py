@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from dsr_deploy.hardware.errors import ProfileError
-from dsr_deploy.hardware.json_text import printable
+from dsr_deploy.hardware.format.json_text import printable
 
 Key = TypeVar("Key", bound=str)
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.formats.onnx import to_bytes
-from dsr_deploy.hardware import network_file, reference
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.network import (
     INPUT,

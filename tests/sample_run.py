@@ -13,7 +13,8 @@ import numpy as np
 from dsr_deploy.data.dataset import TensorSplit
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.data.loading import load
-from dsr_deploy.hardware import network_file, reference
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population
 from dsr_deploy.run import config, seal, stage
 from dsr_deploy.run.directory import RunDirectory

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.measures import tables
 from dsr_deploy.measures.accuracy import Row

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dsr_deploy.data.samples import DataError, FolderSplit, Progress
-from dsr_deploy.hardware.regular_file import open_regular
+from dsr_deploy.hardware.format.regular_file import open_regular
 
 MODES: Final = {1: "L", 3: "RGB"}
 JPEG: Final = b"\xff\xd8\xff"

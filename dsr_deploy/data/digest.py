@@ -11,7 +11,7 @@ from typing import Final
 from torch import Tensor
 
 from dsr_deploy.data.samples import DataError
-from dsr_deploy.hardware.regular_file import open_regular
+from dsr_deploy.hardware.format.regular_file import open_regular
 
 MOST_BYTES: Final = 1 << 30
 """Of image files that are read for their digest; a second or two."""

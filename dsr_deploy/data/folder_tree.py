@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dsr_deploy.data import digest
 from dsr_deploy.data.samples import DataError
-from dsr_deploy.hardware.json_text import LONGEST_TEXT
+from dsr_deploy.hardware.format.json_text import LONGEST_TEXT
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dsr_deploy.data import archives
 from dsr_deploy.data.dataset import DataError
-from dsr_deploy.hardware.regular_file import open_regular
+from dsr_deploy.hardware.format.regular_file import open_regular
 
 SENSOR: Final = 128
 MAGIC: Final = b"#!AER-DAT2.0"

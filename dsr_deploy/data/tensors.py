@@ -21,8 +21,8 @@ from dsr_deploy.data.samples import DataError, TensorSplit
 from dsr_deploy.data.statistics import statistics
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.format.regular_file import check_regular
 from dsr_deploy.hardware.network import Input
-from dsr_deploy.hardware.regular_file import check_regular
 
 FILE: Final = "data.safetensors"
 FORMS: Final = "(N, H, W), (N, C, H, W) or (N, T, C, H, W)"

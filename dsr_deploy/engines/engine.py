@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from dsr_deploy.formats.loihi import NETWORK_FILE
 from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.format.network_content import difference, identity, widths_text
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.network_content import difference, identity, widths_text
 from dsr_deploy.hardware.run import Run
 
 Payloads = NDArray[np.int8]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from dsr_deploy.engines.engine import Engine, Runner
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.simulator import Simulator
 
 
 def _open(network: IntegerNetwork, content: Mapping[str, bytes], where: str) -> Runner:

@@ -8,8 +8,8 @@ from typing import Final
 from dsr_deploy.engines.engine import Engine, Runner, same_network
 from dsr_deploy.formats import nir_reader
 from dsr_deploy.formats.nir import TARGET
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.simulator import Simulator
 
 
 def _open(network: IntegerNetwork, content: Mapping[str, bytes], where: str) -> Runner:

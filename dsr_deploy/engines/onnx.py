@@ -29,9 +29,9 @@ from dsr_deploy.formats.onnx_about import IDENTITY, WIDTHS, least_runtime
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.encoding import PIXELS, check_payloads, payload_table
 from dsr_deploy.hardware.errors import NetworkError
-from dsr_deploy.hardware.json_text import printable
+from dsr_deploy.hardware.format.json_text import printable
+from dsr_deploy.hardware.format.network_content import difference, identity, widths_text
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.network_content import difference, identity, widths_text
 from dsr_deploy.hardware.run import Run
 
 _BATCH: Final = 32

@@ -12,8 +12,8 @@ from dsr_deploy import files, formats
 from dsr_deploy.engines import load_engine
 from dsr_deploy.engines.engine import Engine, OtherNetworkError, Runner
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.run.exported import Exported
 

@@ -23,8 +23,9 @@ from torch import Tensor
 from dsr_deploy.engines.engine import Engine, Runner, same_network
 from dsr_deploy.errors import UserError
 from dsr_deploy.formats.loihi import NETWORK_FILE
-from dsr_deploy.hardware import bounds, network_file
+from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.encoding import check_payloads
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.geometry import Geometry, Shape
 from dsr_deploy.hardware.network import (
     DECAY_ONE,

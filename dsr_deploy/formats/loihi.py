@@ -11,7 +11,7 @@ import hashlib
 from typing import Final
 
 from dsr_deploy.formats.target import Target
-from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.lava import plan_file
 from dsr_deploy.hardware.lava.plan import make_plan
 from dsr_deploy.hardware.network import IntegerNetwork

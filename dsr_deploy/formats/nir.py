@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.formats.target import Target
+from dsr_deploy.hardware.format.network_content import checksum, describe, tensors_of, to_text
 from dsr_deploy.hardware.geometry import Pair, Shape
 from dsr_deploy.hardware.network import (
     DECAY_ONE,
@@ -32,7 +33,6 @@ from dsr_deploy.hardware.network import (
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.network_content import checksum, describe, tensors_of, to_text
 
 FORMAT: Final = "dsr-deploy integer network 1"
 DT: Final = 1e-4

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from dsr_deploy.formats.nir import FORMAT, SEAL, to_nir
 from dsr_deploy.hardware.errors import HardwareError, NetworkError
+from dsr_deploy.hardware.format.json_text import printable
 from dsr_deploy.hardware.geometry import Pair
-from dsr_deploy.hardware.json_text import printable
 from dsr_deploy.hardware.network import (
     Connection,
     Input,

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Final
 
 from dsr_deploy.hardware.encoding import largest_pixel
+from dsr_deploy.hardware.format.network_content import identity, weight_widths, widths_text
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.network_content import identity, weight_widths, widths_text
 
 IDENTITY: Final = "network"
 WIDTHS: Final = "weight_bits"

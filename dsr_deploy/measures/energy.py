@@ -12,8 +12,8 @@ from typing import Final
 
 from dsr_deploy.hardware.energy import Energy, EnergyEstimate, estimate, estimate_ann
 from dsr_deploy.hardware.energy_constants import CONSTANT_SETS, load_constants
+from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.simulation import Simulation
 
 SPIKING: Final = "spiking"
 CONVENTIONAL: Final = "conventional, 8-bit"

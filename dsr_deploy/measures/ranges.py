@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.bounds import MembraneRange
+from dsr_deploy.hardware.event.simulation import PopulationCounts, Simulation
 from dsr_deploy.hardware.network import V_MAX, V_MIN, IntegerNetwork
-from dsr_deploy.hardware.simulation import PopulationCounts, Simulation
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.simulation import Simulation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dsr_deploy.errors import UserError
 from dsr_deploy.files import write_bytes
-from dsr_deploy.hardware.regular_file import check_regular
+from dsr_deploy.hardware.format.regular_file import check_regular
 from dsr_deploy.run.config import FREE, Config, complete
 from dsr_deploy.run.seal import KEY, Part, is_whole, seal
 

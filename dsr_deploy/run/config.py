@@ -13,7 +13,7 @@ from dsr_deploy.data.augmentation import Augmentation
 from dsr_deploy.data.datasets import DATASETS
 from dsr_deploy.data.source import OptimizerName
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import json_text
+from dsr_deploy.hardware.format import json_text
 from dsr_deploy.models.architectures import ARCHITECTURES
 from dsr_deploy.run import topologies
 from dsr_deploy.run.seal import KEY, checksum

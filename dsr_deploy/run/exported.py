@@ -8,9 +8,9 @@ from typing import Final
 
 from dsr_deploy.errors import UserError
 from dsr_deploy.formats.loihi import NETWORK_FILE
-from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.chip import Chip, parse_chip
 from dsr_deploy.hardware.errors import HardwareError, ProfileError
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.run import stage
 from dsr_deploy.run.directory import RunDirectory

@@ -23,7 +23,7 @@ from typing import (
 )
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware.json_text import printable
+from dsr_deploy.hardware.format.json_text import printable
 
 Record = TypeVar("Record")
 

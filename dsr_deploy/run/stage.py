@@ -26,8 +26,8 @@ from typing import Any, Final
 
 from dsr_deploy import files
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import json_text
-from dsr_deploy.hardware.regular_file import read_regular
+from dsr_deploy.hardware.format import json_text
+from dsr_deploy.hardware.format.regular_file import read_regular
 from dsr_deploy.run.seal import KEY, is_whole, seal
 
 MANIFEST: Final = "manifest.json"

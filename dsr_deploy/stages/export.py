@@ -9,9 +9,9 @@ from typing import Any
 
 from dsr_deploy.errors import UserError
 from dsr_deploy.formats import TARGETS, load_target
-from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.chip import Chip, check_chip, is_file, load_chip
 from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.schedule import schedule
 from dsr_deploy.measures.chip_use import ChipUse, chip_use

@@ -19,8 +19,9 @@ from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.validation import hold_out
 from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import bounds, network_file
+from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.lowering.fine_tune import Schedule, fine_tune
 from dsr_deploy.lowering.fold import fold

@@ -21,9 +21,9 @@ from dsr_deploy.engines import load_engine
 from dsr_deploy.engines.compare import compare_all
 from dsr_deploy.engines.opening import open_exported
 from dsr_deploy.errors import UserError
+from dsr_deploy.hardware.event.simulation import Simulation
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.simulation import Simulation
-from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.measures import energy, sparsity
 from dsr_deploy.measures.chip_use import ChipUse, chip_use
 from dsr_deploy.measures.energy import EnergyLine

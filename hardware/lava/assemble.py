@@ -14,13 +14,13 @@ from lava.utils.weightutils import SignMode
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from dsr_deploy.hardware.format.network_content import Tensors
 from dsr_deploy.hardware.lava import layout, plan
 from dsr_deploy.hardware.lava.plan import Plan
 from dsr_deploy.hardware.lava.plan_check import check_alignment, connection_of
 from dsr_deploy.hardware.lava.processes.delay import Delay
 from dsr_deploy.hardware.lava.processes.population import Spiking
 from dsr_deploy.hardware.lava.processes.source import Source
-from dsr_deploy.hardware.network_content import Tensors
 
 
 @dataclass(frozen=True)

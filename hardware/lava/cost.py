@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from dsr_deploy.hardware.format.network_content import unpacked_tensors_of
 from dsr_deploy.hardware.lava.plan import Plan, Synapses
 from dsr_deploy.hardware.lava.plan_check import connection_of
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.network_content import unpacked_tensors_of
 
 # Measured with lava-nc 0.10.0 on two cores of an AMD EPYC, on networks of 7 to 37 processes.
 _START: Final = 3.0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from dsr_deploy.hardware.bounds import payload_range
+from dsr_deploy.hardware.format.network_content import weight_names
 from dsr_deploy.hardware.geometry import Kind, Pair, Shape
 from dsr_deploy.hardware.lava import layout
 from dsr_deploy.hardware.network import (
@@ -20,7 +21,6 @@ from dsr_deploy.hardware.network import (
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.network_content import weight_names
 
 SynapticType = Literal["Conv", "Dense", "Sparse"]
 SYNAPTIC_TYPES: tuple[SynapticType, ...] = get_args(SynapticType)

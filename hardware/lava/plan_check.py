@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dsr_deploy.hardware.errors import HardwareError, PlanError
+from dsr_deploy.hardware.format.network_content import Tensors, unpacked_tensors_of
 from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.lava.plan import Delay, Plan, Process, Source, Spiking, Synapses
 from dsr_deploy.hardware.network import (
@@ -13,7 +14,6 @@ from dsr_deploy.hardware.network import (
     Connection,
     IntegerNetwork,
 )
-from dsr_deploy.hardware.network_content import Tensors, unpacked_tensors_of
 
 _MOST_STEPS: Final = 1 << 16
 """Of a delay and before a start, as in a network."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from dsr_deploy.hardware.errors import HardwareError, PlanError
+from dsr_deploy.hardware.format.regular_file import read_regular
+from dsr_deploy.hardware.format.strict_json import JsonObject, load_object
 from dsr_deploy.hardware.geometry import Kind
 from dsr_deploy.hardware.lava.plan import (
     SYNAPTIC_TYPES,
@@ -20,8 +22,6 @@ from dsr_deploy.hardware.lava.plan import (
     SynapticType,
     Wire,
 )
-from dsr_deploy.hardware.regular_file import read_regular
-from dsr_deploy.hardware.strict_json import JsonObject, load_object
 
 FORMAT: Final = "dsr-deploy lava processes"
 VERSION: Final = 1

@@ -26,16 +26,16 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.message_infrastructure.multiprocessing import SystemProcess
 from numpy.typing import NDArray
 
-from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.encoding import check_payloads
 from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.format import network_file
+from dsr_deploy.hardware.format.network_content import unpacked_tensors_of
+from dsr_deploy.hardware.format.regular_file import read_regular
 from dsr_deploy.hardware.lava import plan_file
 from dsr_deploy.hardware.lava.assemble import Assembly, assemble
 from dsr_deploy.hardware.lava.plan import Plan
 from dsr_deploy.hardware.lava.plan_check import check_plan
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.network_content import unpacked_tensors_of
-from dsr_deploy.hardware.regular_file import read_regular
 
 Spikes = dict[str, NDArray[np.bool_]]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dsr_deploy.hardware import bounds, reference
 from dsr_deploy.hardware.errors import RegisterError
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.network import (
     INPUT,
@@ -22,7 +23,6 @@ from dsr_deploy.hardware.network import (
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.simulator import Simulator
 
 Payloads = NDArray[np.int8]
 Reached = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]

@@ -17,6 +17,8 @@ from dsr_deploy.hardware.energy_constants import (
     parse_constants,
 )
 from dsr_deploy.hardware.errors import ProfileError, SimulationError
+from dsr_deploy.hardware.event.simulation import Simulation
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
@@ -24,8 +26,6 @@ from dsr_deploy.hardware.network import (
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.simulation import Simulation
-from dsr_deploy.hardware.simulator import Simulator
 
 
 def neurons(name: str, channels: int, size: int, decay: int = 0) -> Population:

@@ -6,8 +6,8 @@ import numpy as np
 
 from dsr_deploy.hardware.energy import estimate
 from dsr_deploy.hardware.energy_constants import load_constants
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import INPUT, Connection, Input, IntegerNetwork, Population
-from dsr_deploy.hardware.simulator import Simulator
 
 
 def test_samples_of_different_activity_have_a_mean_between_them() -> None:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.errors import PlanError, RegisterError
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.lava import plan_file
 from dsr_deploy.hardware.lava.plan import Delay, Plan, Source, Spiking, Synapses, Wire, make_plan
 from dsr_deploy.hardware.lava.plan_check import check_alignment, check_plan

@@ -24,9 +24,9 @@ from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import bounds, reference
 from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.schedule import schedule
-from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
 from dsr_deploy.models import dynamics
 

@@ -11,8 +11,8 @@ from dsr_deploy.engines.compare import compare
 from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.encoding import payload_table
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import Input
-from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.lowering.fold import fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
 from dsr_deploy.models.architectures import topology

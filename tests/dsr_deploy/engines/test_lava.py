@@ -19,8 +19,9 @@ from random_networks import Builder, random_network, residual_network
 from dsr_deploy.engines import lava as lava_engine
 from dsr_deploy.engines.lava import LavaError, LavaUnavailableError
 from dsr_deploy.formats import loihi
-from dsr_deploy.hardware import network_file, reference
+from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.errors import PayloadError
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.lava import layout
 from dsr_deploy.hardware.network import INPUT
 from dsr_deploy.hardware.schedule import schedule

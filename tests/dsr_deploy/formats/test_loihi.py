@@ -18,8 +18,8 @@ from chips import profile
 
 from dsr_deploy.console import cli
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.chip import known_chips, load_chip
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.lava import plan_file
 from dsr_deploy.hardware.lava.plan import make_plan
 from dsr_deploy.hardware.network import Connection, Input, IntegerNetwork, Population

@@ -24,6 +24,7 @@ from dsr_deploy.formats.onnx import to_bytes, to_onnx
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.encoding import payload_table
 from dsr_deploy.hardware.errors import HardwareError, NetworkError, PayloadError, RegisterError
+from dsr_deploy.hardware.format.network_content import identity
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
@@ -31,7 +32,6 @@ from dsr_deploy.hardware.network import (
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.network_content import identity
 from dsr_deploy.stages.export import export
 
 

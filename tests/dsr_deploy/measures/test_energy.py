@@ -11,7 +11,7 @@ import sample_run
 
 from dsr_deploy.hardware.energy import EnergyEstimate, estimate, estimate_ann
 from dsr_deploy.hardware.energy_constants import CONSTANT_SETS, load_constants
-from dsr_deploy.hardware.simulator import Simulator
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.measures import energy
 from dsr_deploy.measures.energy import EnergyLine
 

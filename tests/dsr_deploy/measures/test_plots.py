@@ -8,7 +8,7 @@ import matplotlib
 import pytest
 import sample_run
 
-from dsr_deploy.hardware.simulator import Simulator
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.measures import plots, sparsity
 from dsr_deploy.measures.sparsity import Sparsity
 

@@ -6,9 +6,9 @@ import pytest
 import sample_run
 
 from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.event.simulation import PopulationCounts, Simulation
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.run import Run
-from dsr_deploy.hardware.simulation import PopulationCounts, Simulation
-from dsr_deploy.hardware.simulator import Simulator
 from dsr_deploy.measures import sparsity
 from dsr_deploy.measures.sparsity import LayerSparsity, Sparsity
 

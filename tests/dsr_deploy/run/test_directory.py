@@ -12,7 +12,7 @@ import pytest
 import sample_run
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import network_file
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.run import config
 from dsr_deploy.run import directory as run_directory
 from dsr_deploy.run.directory import RunDirectory

@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_the_work(
     for name in (
         "dsr_deploy.stages.train.load_same_data",
         "dsr_deploy.stages.quantize.load_trained",
-        "dsr_deploy.hardware.network_file.from_bytes",
+        "dsr_deploy.hardware.format.network_file.from_bytes",
         "dsr_deploy.stages.report._page",
     ):
         monkeypatch.setattr(name, work)

@@ -17,7 +17,8 @@ from dsr_deploy.data.batches import batches
 from dsr_deploy.data.dataset import Dataset, Split, TensorSplit
 from dsr_deploy.data.loading import load
 from dsr_deploy.data.validation import hold_out
-from dsr_deploy.hardware import network_file, reference
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.lowering import fine_tune
 from dsr_deploy.lowering.fine_tune import Candidate

@@ -21,8 +21,8 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import energy as hardware_energy
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.energy_constants import load_constants
-from dsr_deploy.hardware.simulation import Simulation
-from dsr_deploy.hardware.simulator import Simulator
+from dsr_deploy.hardware.event.simulation import Simulation
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.progress import Silent
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.samples import check_data

@@ -20,8 +20,8 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.formats import loihi
 from dsr_deploy.formats.onnx import to_onnx
 from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.format.network_content import identity
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.network_content import identity
 from dsr_deploy.hardware.run import Run
 from dsr_deploy.progress import Silent
 from dsr_deploy.run.directory import RunDirectory

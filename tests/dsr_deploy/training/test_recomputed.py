@@ -21,7 +21,8 @@ from dsr_deploy.data.dataset import TensorSplit
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.data.loading import load
 from dsr_deploy.data.validation import hold_out
-from dsr_deploy.hardware import network_file, reference
+from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import Input
 from dsr_deploy.lowering.fold import fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dsr_deploy.hardware import kernels
-from dsr_deploy.hardware.kernels import Window
+from dsr_deploy.hardware.event import kernels
+from dsr_deploy.hardware.event.kernels import Window
 
 
 def plain(kernel: Any) -> Callable[..., Any]:

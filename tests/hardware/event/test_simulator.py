@@ -13,6 +13,8 @@ from networks import integer_networks, payloads_for
 
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.errors import PayloadError, RegisterError
+from dsr_deploy.hardware.event.simulation import Simulation
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
@@ -20,8 +22,6 @@ from dsr_deploy.hardware.network import (
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.simulation import Simulation
-from dsr_deploy.hardware.simulator import Simulator
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from network_files import container, graph_of, header_of, sealed
 from safetensors.numpy import load
 
-from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.errors import NetworkError
-from dsr_deploy.hardware.network_file import MAX_FILE, MAX_HEADER, from_bytes, read, to_bytes
+from dsr_deploy.hardware.format import network_file
+from dsr_deploy.hardware.format.network_file import MAX_FILE, MAX_HEADER, from_bytes, read, to_bytes
 
 WHOLE = to_bytes(golden_network("if"))
 HEADER = header_of(WHOLE)
@@ -214,7 +214,7 @@ SCRIPT = """
 import resource, sys
 from pathlib import Path
 from dsr_deploy.hardware.errors import NetworkError
-from dsr_deploy.hardware.network_file import read
+from dsr_deploy.hardware.format.network_file import read
 
 # What the process has now, and the limit on top.
 pages = int(Path("/proc/self/statm").read_text().split()[0])

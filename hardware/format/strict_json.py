@@ -6,7 +6,7 @@ import json
 from typing import Any, Final, NoReturn
 
 from dsr_deploy.hardware.errors import JsonError
-from dsr_deploy.hardware.json_text import LONGEST_TEXT, parse, printable
+from dsr_deploy.hardware.format.json_text import LONGEST_TEXT, parse, printable
 
 LARGEST_WHOLE: Final = (1 << 53) - 1
 """Beyond it a reader that keeps numbers as doubles would see another one."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dsr_deploy.hardware.event.simulation import ConnectionCounts, PopulationCounts, Simulation
 from dsr_deploy.hardware.run import Run
-from dsr_deploy.hardware.simulation import ConnectionCounts, PopulationCounts, Simulation
 
 
 def counts(seed: int, updates: int, u_min: int, u_max: int) -> PopulationCounts:

@@ -14,10 +14,10 @@ from networks import integer_networks, payloads_for
 
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.encoding import payload_table
+from dsr_deploy.hardware.format.network_file import to_bytes
 from dsr_deploy.hardware.network import INPUT, Connection, Input, IntegerNetwork, Population
-from dsr_deploy.hardware.network_file import to_bytes
 
-PAGE = Path(__file__).parents[2] / "docs" / "network-format.md"
+PAGE = Path(__file__).parents[3] / "docs" / "network-format.md"
 
 
 def assert_as_the_page_says(network: IntegerNetwork, data: bytes, payloads: np.ndarray) -> None:

@@ -14,9 +14,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from dsr_deploy.hardware.errors import HardwareError, NetworkError
-from dsr_deploy.hardware.json_text import printable, unique
-from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.network_content import (
+from dsr_deploy.hardware.format.json_text import printable, unique
+from dsr_deploy.hardware.format.network_content import (
     FORMAT,
     VERSION,
     check_allowed,
@@ -26,8 +25,9 @@ from dsr_deploy.hardware.network_content import (
     tensors_of,
     to_text,
 )
-from dsr_deploy.hardware.regular_file import read_regular
-from dsr_deploy.hardware.strict_json import load_object
+from dsr_deploy.hardware.format.regular_file import read_regular
+from dsr_deploy.hardware.format.strict_json import load_object
+from dsr_deploy.hardware.network import IntegerNetwork
 
 MAX_FILE: Final = 1 << 30
 """Most bytes of a file: a network of a billion weights has no chip to run on."""

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from dsr_deploy.hardware.nibbles import pack, unpack
+from dsr_deploy.hardware.format.nibbles import pack, unpack
 
 
 def int8(*values: int) -> np.ndarray:

@@ -16,13 +16,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.hardware import kernels
 from dsr_deploy.hardware.encoding import check_payloads
-from dsr_deploy.hardware.event_layers import Layer, Link, prepare
+from dsr_deploy.hardware.event import kernels
+from dsr_deploy.hardware.event.layers import Layer, Link, prepare
+from dsr_deploy.hardware.event.simulation import ConnectionCounts, PopulationCounts, Simulation
 from dsr_deploy.hardware.network import DECAY_ONE, INPUT, IntegerNetwork
 from dsr_deploy.hardware.register import check_register
 from dsr_deploy.hardware.run import Run, read_scores
-from dsr_deploy.hardware.simulation import ConnectionCounts, PopulationCounts, Simulation
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
@@ -30,7 +30,7 @@ Int64 = NDArray[np.int64]
 
 
 class Events(NamedTuple):
-    """What a source sends at one timestep; see :mod:`dsr_deploy.hardware.kernels`."""
+    """What a source sends at one timestep; see :mod:`dsr_deploy.hardware.event.kernels`."""
 
     starts: Int32
     channels: Int32

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dsr_deploy.hardware import network_file
 from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.format import network_file
+from dsr_deploy.hardware.format.regular_file import check_regular, open_regular, read_regular
 from dsr_deploy.hardware.lava import plan_file
-from dsr_deploy.hardware.regular_file import check_regular, open_regular, read_regular
 
 READERS = (network_file.read, plan_file.read)
 

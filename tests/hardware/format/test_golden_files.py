@@ -16,10 +16,10 @@ from dsr_deploy import __version__
 from dsr_deploy.engines.torch import TorchEngine
 from dsr_deploy.formats.onnx import to_onnx
 from dsr_deploy.hardware import bounds, reference
+from dsr_deploy.hardware.event.simulator import Simulator
+from dsr_deploy.hardware.format.network_file import read, to_bytes
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.hardware.network_file import read, to_bytes
 from dsr_deploy.hardware.run import Run
-from dsr_deploy.hardware.simulator import Simulator
 
 ENGINES: dict[str, Callable[[IntegerNetwork, np.ndarray], Run]] = {
     "reference": lambda network, sent: reference.run(network, sent, record=True),

@@ -14,8 +14,9 @@ from network_files import graph_of, sealed
 from networks import integer_networks
 from safetensors.numpy import load, save
 
-from dsr_deploy.hardware import nibbles
 from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.format import nibbles
+from dsr_deploy.hardware.format.network_file import from_bytes, read, to_bytes, write
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,
@@ -23,7 +24,6 @@ from dsr_deploy.hardware.network import (
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.network_file import from_bytes, read, to_bytes, write
 
 
 def neurons(name: str, channels: int) -> Population:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dsr_deploy.hardware.event_layers import Layer, prepare
+from dsr_deploy.hardware.event.layers import Layer, prepare
 from dsr_deploy.hardware.geometry import Shape
 from dsr_deploy.hardware.network import (
     INPUT,

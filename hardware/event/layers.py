@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware.bounds import connection_range, partial_sum_bound
+from dsr_deploy.hardware.event.kernels import Window
 from dsr_deploy.hardware.geometry import Geometry, Shape
-from dsr_deploy.hardware.kernels import Window
 from dsr_deploy.hardware.network import (
     INPUT,
     Connection,

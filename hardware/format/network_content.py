@@ -1,6 +1,6 @@
 """What the file of an integer network contains: the graph as JSON, the numbers as tensors.
 
-:mod:`dsr_deploy.hardware.network_file` puts them into a container; docs/network-format.md
+:mod:`dsr_deploy.hardware.format.network_file` puts them into a container; docs/network-format.md
 specifies both.
 """
 
@@ -17,17 +17,17 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.hardware import nibbles
 from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.format import nibbles
+from dsr_deploy.hardware.format.json_text import LONGEST_TEXT, printable
+from dsr_deploy.hardware.format.strict_json import JsonObject
 from dsr_deploy.hardware.geometry import Kind, Pair, Shape
-from dsr_deploy.hardware.json_text import LONGEST_TEXT, printable
 from dsr_deploy.hardware.network import (
     Connection,
     Input,
     IntegerNetwork,
     Population,
 )
-from dsr_deploy.hardware.strict_json import JsonObject
 
 FORMAT: Final = "dsr-deploy integer network"
 VERSION: Final = 1

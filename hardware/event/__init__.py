@@ -1,0 +1,1 @@
+"""The event-driven simulator: its layers, its kernels and what it counts."""

@@ -1,0 +1,1 @@
+"""The file of an integer network: what it holds, and reading it with care."""
