@@ -22,7 +22,7 @@ OUTSIDE = {
     "CHANGELOG.md": "CHANGELOG.md",
 }
 """Pages of the site, and their files at the top of the repository."""
-CODE_LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)]+\.(?:py|toml|yaml|yml)\)")
+CODE_LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)]+\.(?:py|toml|yaml|yml|ipynb)\)")
 """A link to a file that is no page of the site."""
 ROLE = re.compile(r":(?:class|data|func|meth|mod):<code>~?([\w.]+)</code>")
 PLAIN_ROLE = re.compile(r":(?:class|data|func|meth|mod):`~?([\w.]+)`")
@@ -56,8 +56,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Let links lead to pages of the site, wherever their files stand."""
     if page.file.src_uri in OUTSIDE:
         markdown = markdown.replace("](docs/", "](")
-        return CODE_LINK.sub(r"\1", markdown.replace("](README.md", "](index.md"))
-    return markdown.replace("](../README.md", "](index.md").replace("](../", "](")
+        markdown = markdown.replace("](README.md", "](index.md")
+    else:
+        markdown = markdown.replace("](../README.md", "](index.md").replace("](../", "](")
+    return CODE_LINK.sub(r"\1", markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:

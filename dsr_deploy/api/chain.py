@@ -30,7 +30,7 @@ from dsr_deploy.models.architectures import Build
 from dsr_deploy.models.topology import Topology
 from dsr_deploy.progress import Progress
 from dsr_deploy.run import config, history, provenance, stage, topologies
-from dsr_deploy.run.directory import RunDirectory, beginning, find, point_latest
+from dsr_deploy.run.directory import RunDirectory, beginning, default_name, find, link_latest
 from dsr_deploy.stages import export as exporting
 from dsr_deploy.stages import quantize as quantizing
 from dsr_deploy.stages import report as reporting
@@ -97,20 +97,17 @@ def train(
     said = progress or usual_progress()
     place = None if run is None else Path(files.at_home(run))
     of = resolved.dataset if samples is None else topologies.short_name(samples.name)
-    name = f"{of}-{resolved.network}-{resolved.neuron}-t{resolved.timesteps}"
 
-    with beginning(place, name) as made:
-
-        def begin() -> None:
-            try:
-                point_latest(made)
-            except UserError as error:  # the link is a convenience
-                said.note(str(error))
-
+    with beginning(place, default_name(resolved, of)) as begun:
         result = training.train(
-            resolved, made, progress=said, on_begin=begin, dataset=samples, build=build
+            resolved,
+            begun,
+            progress=said,
+            on_begin=lambda: link_latest(begun, said),
+            dataset=samples,
+            build=build,
         )
-    return TrainedRun(made, result)
+    return TrainedRun(begun, result)
 
 
 def resume(run: Where = None, *, progress: Progress | None = None) -> TrainedRun:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,32 +84,56 @@ def train(
     installed, tensorboard/. A training that was stopped continues with --resume.
     """
     from dsr_deploy.console import summaries
+    from dsr_deploy.console.terminal import Terminal
+    from dsr_deploy.stages.train import train as train_run
 
     data_dir = None if chosen["data_dir"] is None else str(chosen["data_dir"])
     if resume:
         run = run_directory.find(directory)
         settings = config.read(run.config)
-        _refuse_changes(run, settings, preset, chosen | {"data_dir": None})
+        config.refuse_changes(settings, preset, chosen | {"data_dir": None}, str(run.path))
         settings = replace(settings, data_dir=data_dir or settings.data_dir)
     else:
         settings = config.resolve(preset, **chosen | {"data_dir": data_dir})
     if print_config:
         _print(as_json, settings, summaries.configuration(settings))
         return
+    terminal = Terminal()
+    existing = run if resume else None
+    with _run_to_train(existing, directory, settings) as run, _continued(run, chosen):
+        train_run(
+            settings,
+            run,
+            resume=resume,
+            progress=terminal,
+            on_begin=lambda: run_directory.link_latest(run, terminal),
+        )
+    if this_rank().first:
+        result, text = summaries.trained(run, settings)
+        _print(as_json, result, text)
+
+
+def _run_to_train(
+    existing: RunDirectory | None, directory: Path | None, settings: config.Config
+) -> contextlib.AbstractContextManager[RunDirectory]:
+    """Return the run to train in; the first of several processes creates a new one."""
     rank = this_rank()
-    if rank.world > 1 and directory is None and not resume:
+    if existing is not None:
+        return contextlib.nullcontext(existing)
+    if rank.world > 1 and directory is None:
         raise UserError("several processes need the same directory; name it with --run DIR")
-    place = directory or run_directory.RUNS
-    new = [path for path in (place, *place.parents) if not path.exists()]
-    if not resume and (rank.first or directory is None):
-        name = f"{settings.dataset}-{settings.network}-{settings.neuron}-t{settings.timesteps}"
-        run = run_directory.create(directory, name)
-    elif directory is not None:
-        run = RunDirectory(directory)
+    if directory is not None and not rank.first:
+        return contextlib.nullcontext(RunDirectory(directory))
+    return run_directory.beginning(directory, run_directory.default_name(settings))
+
+
+@contextlib.contextmanager
+def _continued(run: RunDirectory, options: Collection[str]) -> Iterator[None]:
+    """Name the command that continues a training, where it is stopped or memory runs out."""
     again = f"dsr-deploy train --resume --run {shlex.quote(str(run.path))}"
     try:
         with interruptible():
-            _train(run, settings, resume)
+            yield
     except KeyboardInterrupt:
         if not run.config.exists():
             raise
@@ -117,41 +141,7 @@ def train(
     except Exception as error:
         if not failures.is_out_of_memory(error) or not run.config.exists():
             raise
-        raise UserError(failures.out_of_memory(chosen, again)) from None
-    finally:
-        if rank.first and not run.config.exists():
-            run_directory.discard(*([run.path] if directory is None else []), *new)
-    if rank.first:
-        result, text = summaries.trained(run, settings)
-        _print(as_json, result, text)
-
-
-def _train(run: RunDirectory, settings: config.Config, resume: bool) -> None:
-    from dsr_deploy.console.terminal import Terminal
-    from dsr_deploy.stages.train import train
-
-    terminal = Terminal()
-
-    def begin() -> None:
-        try:
-            run_directory.point_latest(run)  # now, so that --resume finds a run that is killed
-        except UserError as error:  # the link is a convenience: training goes on
-            terminal.note(f"{error}; later commands need --run {run.path}")
-
-    train(settings, run, resume=resume, progress=terminal, on_begin=begin)
-
-
-def _refuse_changes(
-    run: RunDirectory, settings: config.Config, preset: str | None, chosen: dict[str, Any]
-) -> None:
-    """Raise UserError if a resumed run was asked to become another."""
-    asked = config.resolve(preset, **chosen).__dict__ if preset else chosen
-    for name, value in asked.items():
-        if value is not None and value != getattr(settings, name):
-            raise UserError(
-                f"{run.path}: the run was started with {name} {getattr(settings, name)}, not "
-                f"{value}; leave the option out, or start a new run without --resume"
-            )
+        raise UserError(failures.out_of_memory(options, again)) from None
 
 
 @cli.command(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -229,6 +229,31 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
             f"{settings.warmup_epochs}; lower warmup_epochs or raise epochs"
         )
     return settings
+
+
+def refuse_changes(
+    settings: Config, preset: str | None, chosen: Mapping[str, Any], where: str
+) -> None:
+    """Make sure that a run to resume is not asked to become another.
+
+    Parameters
+    ----------
+    settings : of the run
+    preset, chosen : as :func:`resolve` takes them
+    where : the run, for the error
+
+    Raises
+    ------
+    UserError
+        If a setting was chosen that the run does not have.
+    """
+    asked = dataclasses.asdict(resolve(preset, **chosen)) if preset else chosen
+    for name, value in asked.items():
+        if value is not None and value != getattr(settings, name):
+            raise UserError(
+                f"{where}: the run was started with {name} {getattr(settings, name)}, not "
+                f"{value}; leave the option out, or start a new run without --resume"
+            )
 
 
 def from_dict(values: dict[str, Any]) -> Config:

@@ -31,6 +31,7 @@ from typing import Final
 
 from dsr_deploy import files
 from dsr_deploy.errors import UserError
+from dsr_deploy.progress import Progress
 from dsr_deploy.run import config, stage
 from dsr_deploy.run.stage import Stage
 
@@ -169,7 +170,7 @@ def create(path: Path | None, name: str) -> RunDirectory:
 
 @contextlib.contextmanager
 def beginning(path: Path | None, name: str) -> Iterator[RunDirectory]:
-    """Make the directory of a new run, and remove it again if its training could not begin.
+    """Create the directory of a new run, and remove it again if its training could not begin.
 
     Raises
     ------
@@ -183,14 +184,33 @@ def beginning(path: Path | None, name: str) -> Iterator[RunDirectory]:
         yield run
     finally:
         if not run.config.exists():
-            discard(*([run.path] if path is None else []), *new)
+            for empty in [run.path] * (path is None) + new:
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
 
 
-def discard(*directories: Path) -> None:
-    """Remove directories that were made for a training that could not begin, if they are empty."""
-    for directory in directories:
-        with contextlib.suppress(OSError):
-            directory.rmdir()
+def default_name(settings: config.Config, dataset: str | None = None) -> str:
+    """Return the name of a new run, such as ``digits-resnet-tiny-if-t8``.
+
+    Parameters
+    ----------
+    dataset : the name of the data set, if it is not that of ``settings``
+    """
+    return (
+        f"{dataset or settings.dataset}-{settings.network}-{settings.neuron}-t{settings.timesteps}"
+    )
+
+
+def link_latest(run: RunDirectory, progress: Progress) -> None:
+    """Let ``runs/latest`` point to ``run``, or note that the link could not be created.
+
+    The link is a convenience, so a training goes on without it. It is created when a training
+    begins, so that one that is killed is found again.
+    """
+    try:
+        point_latest(run)
+    except UserError as error:
+        progress.note(f"{error}; later commands need --run {run.path}")
 
 
 def point_latest(run: RunDirectory) -> None:
