@@ -20,7 +20,9 @@ from dsr_deploy.console import environment, failures, printing
 from dsr_deploy.console.command import Stages
 from dsr_deploy.console.interrupt import interruptible
 from dsr_deploy.console.options import common, moved_data, training_options
+from dsr_deploy.engines import ENGINES
 from dsr_deploy.errors import UserError
+from dsr_deploy.formats import TARGETS
 from dsr_deploy.parallel.rank import Rank, this_rank
 from dsr_deploy.run import config
 from dsr_deploy.run import directory as run_directory
@@ -190,7 +192,7 @@ def quantize(directory: Path | None, as_json: bool, data_dir: Path | None, **cho
 @cli.command(
     epilog="\b\nExample, the 8-bit network as ONNX:\n  dsr-deploy export --target onnx --bits 8"
 )
-@click.option("--target", type=click.Choice(["loihi", "onnx", "nir"]), default="loihi",
+@click.option("--target", type=click.Choice(TARGETS), default="loihi",
               show_default=True, help="loihi is the integer network; onnx and nir: other formats.",
 )  # fmt: skip
 @click.option("--chip", metavar="NAME",
@@ -268,8 +270,7 @@ def simulate(
     "  dsr-deploy verify --engines event,reference --samples 100"
 )
 @click.option("--engines", metavar="NAMES",
-              help="Engines to compare, separated by commas: torch, event, reference, onnx, nir, "
-              "lava.  "
+              help=f"Engines to compare, separated by commas: {', '.join(ENGINES)}.  "
               "[default: all that are exported and can run here]",
 )  # fmt: skip
 @click.option("--samples", type=int,
