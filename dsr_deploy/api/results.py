@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.measures import tables
+from dsr_deploy.measures import chip_use, tables
 from dsr_deploy.measures.accuracy import Row
+from dsr_deploy.measures.all import sections
 from dsr_deploy.measures.tables import Table
 from dsr_deploy.run import history, records
 from dsr_deploy.run.config import Config
@@ -188,7 +189,7 @@ class ExportedRun(Stage):
         """Yield the layers, and the cores that they take."""
         yield tables.layers(self.about.layers)
         if self.about.chip is not None:
-            yield tables.cores(self.about.chip)
+            yield chip_use.table(self.about.chip)
 
     def _line(self) -> str:
         layers = self.about.layers
@@ -226,10 +227,8 @@ class SimulatedRun(Stage):
         return self.report.sparsity.total.firing_rate
 
     def tables(self) -> Iterator[Table]:
-        """Yield sparsity, energy and ranges, layer by layer."""
-        yield tables.sparsity(self.report.sparsity)
-        yield tables.energy(self.report.energy)
-        yield tables.ranges(self.report.ranges)
+        """Yield the table of every measure."""
+        yield from (section.table for section in sections(self.report).values())
 
     def plot(self) -> Figure:
         """Draw the sparsity of each layer."""

@@ -228,8 +228,9 @@ def export(
     "Example, 100 test samples and all tables:\n"
     "  dsr-deploy simulate --samples 100 --report all"
 )
-@click.option("--report", "part", type=click.Choice(["sparsity", "energy", "all"]), default="all",
-              show_default=True, help="Which tables to print; all are written.")  # fmt: skip
+@click.option("--report", "part", metavar="NAME", default="all", show_default=True,
+              help="Which table to print, sparsity, energy, ranges, chip or all; all are written.",
+)  # fmt: skip
 @click.option("--samples", type=int, help="Number of test samples, evenly spread.  [default: all]")
 @click.option("--engine", type=click.Choice(["event", "lava"]), default="event", show_default=True,
               help="event is the simulator; lava also runs the samples in Lava and compares every "
@@ -257,6 +258,7 @@ def simulate(
     from dsr_deploy.console.terminal import Terminal
     from dsr_deploy.stages.simulate import simulate as simulate_run
 
+    summaries.check_part(part)
     run = run_directory.find(directory)
     report = simulate_run(
         run, samples, engine=engine, threads=threads, data_dir=data_dir, progress=Terminal()

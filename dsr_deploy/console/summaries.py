@@ -7,14 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsr_deploy.measures import tables
+import click
+
+from dsr_deploy.measures import chip_use, tables
+from dsr_deploy.measures.all import MEASURES, sections
 from dsr_deploy.run.config import Config
 from dsr_deploy.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from dsr_deploy.engines.compare import Verification
     from dsr_deploy.measures.accuracy import Row
-    from dsr_deploy.measures.chip_use import ChipUse
     from dsr_deploy.stages.export import Export
     from dsr_deploy.stages.simulate import SimulationReport
 
@@ -108,26 +110,9 @@ def exported(run: RunDirectory, export: Export) -> str:
         "Proven: no 24-bit register overflows, whatever the input.\n\n"
         f"{tables.layers(layers)}\n\n"
         "  theta is subtracted at a spike, delta is the leak in 1/4096, start the first timestep\n"
-        + (f"\n{_on_chip(export.chip)}\n\n" if export.chip else "")
+        + (f"\n{chip_use.section(export.chip)}\n\n" if export.chip else "")
         + f"  written to  {_shortest(run.export(export.target))}\n\n"
         + _after_export(run, export.target)
-    )
-
-
-def _on_chip(use: ChipUse) -> str:
-    """Return whether a network fits a chip, and its cores layer by layer."""
-    names = ", ".join(layer.name for layer in use.layers if not layer.fits)
-    verdict = "it fits" if use.fits else "it does not fit"
-    if names:
-        verdict += f": too much for any core in {names}"
-    of = "" if use.cores_available is None else f" of {use.cores_available:,}"
-    doubts = f"  ~ a limit that no primary source confirms: {', '.join(use.uncertain)}"
-    if use.not_public:
-        doubts += f"\n  ? not public, so not checked: {', '.join(use.not_public)}"
-    return (
-        f"On {use.chip} it takes {use.cores:,}{of} cores; by what can be known, {verdict}. "
-        "In percent of the fullest core:\n\n"
-        f"{tables.cores(use)}\n\n{doubts}"
     )
 
 
@@ -138,6 +123,13 @@ def _after_export(run: RunDirectory, target: str) -> str:
     if run.export("loihi").exists():
         return _next(run, "verify", "proves that every engine gives the same spikes")
     return _next(run, "export --target loihi", "writes the file that simulate and verify read")
+
+
+def check_part(part: str) -> None:
+    """Raise BadParameter unless ``part`` is the name of a measure, or "all"."""
+    if part not in (*MEASURES, "all"):
+        choice = ", ".join((*MEASURES, "all"))
+        raise click.BadParameter(f"{part!r}: choose one of {choice}", param_hint="--report")
 
 
 def simulated(run: RunDirectory, report: SimulationReport, part: str) -> str:
@@ -152,28 +144,10 @@ def simulated(run: RunDirectory, report: SimulationReport, part: str) -> str:
         f"  firing rate          {total.firing_rate:.2%} of the neurons at each timestep\n"
         f"  synaptic operations  {report.synops:,.0f} per sample, counted"
     ]
-    if part in ("sparsity", "all"):
-        parts.append(str(tables.sparsity(report.sparsity)))
-    if part in ("energy", "all"):
-        parts.append(_energy(report))
-    if part == "all":
-        parts.append(str(tables.ranges(report.ranges)))
-        parts.append(_on_chip(report.chip))
+    parts += [str(section) for name, section in sections(report).items() if part in (name, "all")]
     parts.append(f"  written to  {_shortest(run.reports)}")
     parts.append(_next(run, "report", "puts all results on one page"))
     return "\n\n".join(parts)
-
-
-def _energy(report: SimulationReport) -> str:
-    from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
-
-    sources = {line.constants: f"{line.title}; {line.source}" for line in report.energy}
-    return (
-        "Energy per inference, by several sets of constants, since they decide the comparison:\n\n"
-        f"{tables.energy(report.energy)}\n\n"
-        + "".join(f"  {name}: {text}\n" for name, text in sources.items())
-        + f"  {LOIHI2_STATEMENT}"
-    )
 
 
 def verified(verification: Verification) -> str:

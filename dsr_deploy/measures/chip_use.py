@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 from dsr_deploy.hardware.chip import Chip, Limit
 from dsr_deploy.hardware.mapping import Usage, map_network
 from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.measures.measure import Measure, Section
+from dsr_deploy.measures.tables import Table
 
 
 @dataclass(frozen=True)
@@ -77,3 +80,53 @@ def chip_use(network: IntegerNetwork, chip: Chip) -> ChipUse:
         uncertain=tuple(name for name, value in doubtful.items() if value is not None),
         not_public=tuple(name for name, value in doubtful.items() if value is None),
     )
+
+
+def table(use: ChipUse) -> Table:
+    """Tabulate what each layer takes of its fullest core, in percent of the chip's limits."""
+    columns = {
+        "neurons_per_core": "neurons",
+        "synaptic_memory_per_core": "memory",
+        "in_axons_per_core": "in-axons",
+        "out_axons_per_core": "out-axons",
+        "threshold_settings_per_core": "thresholds",
+    }
+    rows = []
+    for layer in use.layers:
+        found = {usage.limit: usage for usage in layer.usage}
+        cells = (_percent(found.get(limit)) for limit in columns)
+        binding = columns.get(layer.binding, layer.binding) + ("" if layer.fits else ", too much")
+        rows.append((layer.name, f"{layer.cores:,}", f"{layer.synapses:,}", *cells, binding))
+    return Table(("layer", "cores", "synapses", *columns.values(), "most"), rows)
+
+
+def _percent(usage: Usage | None) -> str:
+    """Return ``?`` where the chip's limit is not public; a ``~`` marks an uncertain one."""
+    if usage is None:
+        return "?"
+    percent = 100 * usage.used / usage.available
+    return ("" if usage.certain else "~") + (
+        f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}%"
+    )
+
+
+def section(use: ChipUse) -> Section:
+    """Return whether a network fits a chip, and its cores layer by layer."""
+    names = ", ".join(layer.name for layer in use.layers if not layer.fits)
+    verdict = "it fits" if use.fits else "it does not fit"
+    if names:
+        verdict += f": too much for any core in {names}"
+    of = "" if use.cores_available is None else f" of {use.cores_available:,}"
+    notes = [f"~ a limit that no primary source confirms: {', '.join(use.uncertain)}"]
+    if use.not_public:
+        notes.append(f"? not public, so not checked: {', '.join(use.not_public)}")
+    return Section(
+        "Cores",
+        f"On {use.chip} it takes {use.cores:,}{of} cores; by what can be known, {verdict}. "
+        "In percent of the fullest core:",
+        table(use),
+        tuple(notes),
+    )
+
+
+MEASURE: Final = Measure(lambda subject: chip_use(subject.network, subject.chip), section)

@@ -6,14 +6,19 @@ No single number stands alone: which constants are chosen decides the verdict.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dsr_deploy.files import to_json
 from dsr_deploy.hardware.energy import Energy, EnergyEstimate, estimate, estimate_ann
-from dsr_deploy.hardware.energy_constants import CONSTANT_SETS, load_constants
+from dsr_deploy.hardware.energy_constants import CONSTANT_SETS, LOIHI2_STATEMENT, load_constants
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.measures.measure import Measure, Section, Subject
+from dsr_deploy.measures.tables import Table
 
 SPIKING: Final = "spiking"
 CONVENTIONAL: Final = "conventional, 8-bit"
@@ -96,3 +101,54 @@ def to_csv(lines: list[EnergyLine]) -> str:
     for line in lines:
         writer.writerow(getattr(line, name) for name in columns)
     return text.getvalue()
+
+
+def table(totals: Sequence[EnergyLine]) -> Table:
+    """Tabulate the energy per inference in nanojoules."""
+    return Table(
+        ("constants", "network", "synapses", "neurons", "traffic", "memory", "total"),
+        [
+            (
+                line.constants,
+                line.network,
+                _nanojoules(line.synapse),
+                _nanojoules(line.neuron),
+                _nanojoules(line.traffic),
+                _nanojoules(line.memory),
+                _nanojoules(line.total),
+            )
+            for line in totals
+        ],
+    )
+
+
+def _nanojoules(joules: float | None) -> str:
+    return "-" if joules is None else f"{joules * 1e9:,.1f} nJ"
+
+
+def _totals(subject: Subject) -> tuple[EnergyLine, ...]:
+    lines = estimates(subject.network, subject.simulation)
+    return tuple(line for line in lines if line.part == "total")
+
+
+def _section(totals: tuple[EnergyLine, ...]) -> Section:
+    sources = {line.constants: line for line in totals}
+    notes: list[str] = []
+    for name, line in sources.items():
+        notes += [f"{name}: {line.title}; {line.source}", *(f"  {note}" for note in line.notes)]
+    return Section(
+        "Energy per inference",
+        "Energy per inference, by several sets of constants, since they decide the comparison:",
+        table(totals),
+        (*notes, LOIHI2_STATEMENT),
+    )
+
+
+def _files(totals: tuple[EnergyLine, ...], subject: Subject) -> dict[str, bytes]:
+    return {
+        "energy.csv": to_csv(estimates(subject.network, subject.simulation)).encode(),
+        "energy.json": to_json([dataclasses.asdict(line) for line in totals]),
+    }
+
+
+MEASURE: Final = Measure(_totals, _section, _files)

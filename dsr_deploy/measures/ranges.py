@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.bounds import MembraneRange
 from dsr_deploy.hardware.event.simulation import PopulationCounts, Simulation
 from dsr_deploy.hardware.network import V_MAX, V_MIN, IntegerNetwork
+from dsr_deploy.measures.measure import Measure, Section
+from dsr_deploy.measures.tables import Table
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,32 @@ def _range(name: str, seen: PopulationCounts, proven: MembraneRange) -> LayerRan
         proven_high=high,
         register_used=max(low / V_MIN, high / V_MAX),
     )
+
+
+def table(layers: Sequence[LayerRange]) -> Table:
+    """Tabulate membrane potentials, seen and proven."""
+    return Table(
+        ("membrane potential", "lowest seen", "highest", "proven from", "to", "of 24 bits"),
+        [
+            (
+                layer.name,
+                f"{layer.seen_low:,}",
+                f"{layer.seen_high:,}",
+                f"{layer.proven_low:,}",
+                f"{layer.proven_high:,}",
+                f"{layer.register_used:.1%}",
+            )
+            for layer in layers
+        ],
+    )
+
+
+def _section(layers: tuple[LayerRange, ...]) -> Section:
+    return Section(
+        "Membrane potentials",
+        "Membrane potentials, seen in this simulation and proven for any input:",
+        table(layers),
+    )
+
+
+MEASURE: Final = Measure(lambda subject: ranges(subject.network, subject.simulation), _section)

@@ -6,12 +6,15 @@ import csv
 import dataclasses
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from dsr_deploy.files import to_json
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.measures.measure import Measure, Section, Subject
+from dsr_deploy.measures.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,3 +141,43 @@ def plot(sparsity: Sparsity, title: str) -> Figure:
         axes.set(ylabel="firing rate", title=title)
         axes.legend()
     return figure
+
+
+def table(sparsity: Sparsity) -> Table:
+    """Tabulate firing rates and what they come from, layer by layer and in total."""
+    return Table(
+        ("layer", "neurons", "firing rate", "spikes/sample", "spikes/step", "dead", "always on"),
+        [
+            (
+                layer.name,
+                f"{layer.neurons:,}",
+                f"{layer.firing_rate:.2%}",
+                f"{layer.spikes_per_sample:,.1f}",
+                f"{layer.spikes_per_sample / sparsity.timesteps:,.1f}",
+                f"{layer.dead:,}",
+                f"{layer.always_on:,}",
+            )
+            for layer in (*sparsity.layers, sparsity.total)
+        ],
+    )
+
+
+def _section(sparsity: Sparsity) -> Section:
+    return Section("Firing rates", "", table(sparsity), image="sparsity.svg")
+
+
+def _files(sparsity: Sparsity, subject: Subject) -> dict[str, bytes]:
+    from dsr_deploy.measures.plots import draw  # matplotlib takes a second to import
+
+    figure = plot(sparsity, subject.title)
+    return {
+        "sparsity.png": draw(figure, "png"),
+        "sparsity.svg": draw(figure, "svg"),
+        "sparsity.csv": to_csv(sparsity).encode(),
+        "sparsity.json": to_json(dataclasses.asdict(sparsity)),
+    }
+
+
+MEASURE: Final = Measure(
+    lambda subject: measure(subject.network, subject.simulation), _section, _files
+)

@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from dsr_deploy.engines.compare import Verification
-    from dsr_deploy.hardware.mapping import Usage
     from dsr_deploy.measures.accuracy import Row
-    from dsr_deploy.measures.chip_use import ChipUse
-    from dsr_deploy.measures.energy import EnergyLine
     from dsr_deploy.measures.layers import LayerSummary
-    from dsr_deploy.measures.ranges import LayerRange
-    from dsr_deploy.measures.sparsity import Sparsity
 
 
 class Table(NamedTuple):
@@ -99,80 +94,6 @@ def layers(summary: Sequence[LayerSummary]) -> Table:
     )
 
 
-def sparsity(measured: Sparsity) -> Table:
-    """Tabulate firing rates and what they come from, layer by layer and in total."""
-    return Table(
-        ("layer", "neurons", "firing rate", "spikes/sample", "spikes/step", "dead", "always on"),
-        [
-            (
-                layer.name,
-                f"{layer.neurons:,}",
-                f"{layer.firing_rate:.2%}",
-                f"{layer.spikes_per_sample:,.1f}",
-                f"{layer.spikes_per_sample / measured.timesteps:,.1f}",
-                f"{layer.dead:,}",
-                f"{layer.always_on:,}",
-            )
-            for layer in (*measured.layers, measured.total)
-        ],
-    )
-
-
-def energy(totals: Sequence[EnergyLine]) -> Table:
-    """Tabulate the energy per inference in nanojoules."""
-    return Table(
-        ("constants", "network", "synapses", "neurons", "traffic", "memory", "total"),
-        [
-            (
-                line.constants,
-                line.network,
-                _nanojoules(line.synapse),
-                _nanojoules(line.neuron),
-                _nanojoules(line.traffic),
-                _nanojoules(line.memory),
-                _nanojoules(line.total),
-            )
-            for line in totals
-        ],
-    )
-
-
-def ranges(found: Sequence[LayerRange]) -> Table:
-    """Tabulate membrane potentials, seen and proven."""
-    return Table(
-        ("membrane potential", "lowest seen", "highest", "proven from", "to", "of 24 bits"),
-        [
-            (
-                layer.name,
-                f"{layer.seen_low:,}",
-                f"{layer.seen_high:,}",
-                f"{layer.proven_low:,}",
-                f"{layer.proven_high:,}",
-                f"{layer.register_used:.1%}",
-            )
-            for layer in found
-        ],
-    )
-
-
-def cores(use: ChipUse) -> Table:
-    """Tabulate what each layer takes of its fullest core, in percent of the chip's limits."""
-    columns = {
-        "neurons_per_core": "neurons",
-        "synaptic_memory_per_core": "memory",
-        "in_axons_per_core": "in-axons",
-        "out_axons_per_core": "out-axons",
-        "threshold_settings_per_core": "thresholds",
-    }
-    rows = []
-    for layer in use.layers:
-        found = {usage.limit: usage for usage in layer.usage}
-        cells = (_percent(found.get(limit)) for limit in columns)
-        binding = columns.get(layer.binding, layer.binding) + ("" if layer.fits else ", too much")
-        rows.append((layer.name, f"{layer.cores:,}", f"{layer.synapses:,}", *cells, binding))
-    return Table(("layer", "cores", "synapses", *columns.values(), "most"), rows)
-
-
 def engines(verification: Verification) -> Table:
     """Tabulate the baseline's spikes layer by layer, and how many of each engine differ."""
     differing = verification.differing
@@ -187,19 +108,5 @@ def engines(verification: Verification) -> Table:
     return Table(("layer", verification.baseline, *differing), rows)
 
 
-def _percent(usage: Usage | None) -> str:
-    """Return ``?`` where the chip's limit is not public; a ``~`` marks an uncertain one."""
-    if usage is None:
-        return "?"
-    percent = 100 * usage.used / usage.available
-    return ("" if usage.certain else "~") + (
-        f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}%"
-    )
-
-
 def _span(low: int, high: int) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _nanojoules(joules: float | None) -> str:
-    return "-" if joules is None else f"{joules * 1e9:,.1f} nJ"

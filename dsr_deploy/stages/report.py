@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware.energy_constants import LOIHI2_STATEMENT
-from dsr_deploy.measures import tables
+from dsr_deploy.measures import chip_use, tables
 from dsr_deploy.measures.accuracy import Row
+from dsr_deploy.measures.all import sections
 from dsr_deploy.measures.learning import curves
 from dsr_deploy.measures.plots import draw
 from dsr_deploy.run import provenance, records, stage
@@ -100,28 +100,25 @@ def _exported(run: RunDirectory) -> dict[str, Any] | None:
     return {
         "bits": manifest.bits,
         "layers": tables.layers(manifest.layers),
-        "chip": manifest.chip,
-        "cores": tables.cores(manifest.chip),
+        "chip": chip_use.section(manifest.chip),
     }
 
 
 def _simulation(run: RunDirectory) -> dict[str, Any] | None:
     if not (run.path / provenance.SIMULATION).exists():
         return None
-    found = _read(SimulationReport, run, "reports", "simulate.json")
-    plot = run.read("reports", "sparsity.svg").content["sparsity.svg"]
-    sources = {line.constants: line for line in found.energy}
+    report = _read(SimulationReport, run, "reports", "simulate.json")
+    parts = sections(report)
+    del parts["chip"]  # is above, with the exported network
+    images = [section.image for section in parts.values() if section.image]
+    content = run.read("reports", *images).content
     return {
-        "bits": found.bits,
-        "samples": found.samples,
-        "accuracy": f"{found.accuracy:.2%}",
-        "synops": f"{found.synops:,.0f}",
-        "plot": _embed(plot),
-        "sparsity": tables.sparsity(found.sparsity),
-        "energy": tables.energy(found.energy),
-        "ranges": tables.ranges(found.ranges),
-        "sources": list(sources.values()),
-        "loihi2": LOIHI2_STATEMENT,
+        "bits": report.bits,
+        "samples": report.samples,
+        "accuracy": f"{report.accuracy:.2%}",
+        "synops": f"{report.synops:,.0f}",
+        "sections": list(parts.values()),
+        "images": {name: _embed(content[name]) for name in images},
     }
 
 

@@ -8,7 +8,6 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +23,8 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.measures import energy, sparsity
-from dsr_deploy.measures.chip_use import ChipUse, chip_use
-from dsr_deploy.measures.energy import EnergyLine
-from dsr_deploy.measures.ranges import LayerRange, ranges
-from dsr_deploy.measures.sparsity import Sparsity
+from dsr_deploy.measures.all import Measures, compute, report_files
+from dsr_deploy.measures.measure import Subject
 from dsr_deploy.parallel import distributed
 from dsr_deploy.parallel.rank import Rank
 from dsr_deploy.progress import Progress, Silent
@@ -47,19 +43,17 @@ LAVA_SAMPLES = 20
 
 
 @dataclass(frozen=True)
-class SimulationReport:
-    """What a simulation showed.
+class Outcome:
+    """What a simulation was of, and how well the network did.
 
     Attributes
     ----------
     network : its name
     bits : width that its weights were quantized to
-    samples, timesteps : what was simulated
+    samples, timesteps : number of test samples, and of timesteps of each
     engine : that confirmed the spikes: the event-driven simulator itself, or Lava as well
     accuracy : share of the samples whose class was found
     synops, updates : synaptic operations and neuron updates per sample, counted
-    energy : of the spiking network under each set of constants, and of a conventional one
-    chip : what the network takes of the chip that it was exported for
     made_from : SHA-256 of the exported network
     """
 
@@ -71,11 +65,12 @@ class SimulationReport:
     accuracy: float
     synops: float
     updates: float
-    sparsity: Sparsity
-    energy: tuple[EnergyLine, ...]
-    ranges: tuple[LayerRange, ...]
-    chip: ChipUse
     made_from: str
+
+
+@dataclass(frozen=True)
+class SimulationReport(Measures, Outcome):
+    """The outcome of a simulation and all measures of it."""
 
 
 def simulate(
@@ -149,12 +144,13 @@ def _simulate_together(
     simulation = functools.reduce(Simulation.merge, distributed.gather(simulation))
     predictions = np.concatenate(distributed.gather(predictions))
     _compare(run, predictions, expected[chosen], chosen)
-    lines = energy.estimates(network, simulation)
     accuracy = float((predictions == test.labels.numpy()).mean())
-    report = _report(exported, engine, simulation, accuracy, lines)
+    subject = Subject(network, exported.bits, exported.chip, simulation)
+    report = _report(subject, engine, accuracy, exported.digest)
     if held is not None:
-        made_from = {provenance.KEY: exported.digest}
-        held.write_stage("reports", _files(report, lines), made_from)
+        content = report_files(report, subject)
+        content["simulate.json"] = files.to_json(dataclasses.asdict(report))
+        held.write_stage("reports", content, {provenance.KEY: exported.digest})
     return report
 
 
@@ -223,45 +219,18 @@ def _compare(
         )
 
 
-def _report(
-    exported: Exported,
-    engine: str,
-    simulation: Simulation,
-    accuracy: float,
-    lines: list[EnergyLine],
-) -> SimulationReport:
-    network, samples = exported.network, simulation.samples
+def _report(subject: Subject, engine: str, accuracy: float, digest: str) -> SimulationReport:
+    simulation, samples = subject.simulation, subject.simulation.samples
     updates = sum(population.updates for population in simulation.populations.values())
     return SimulationReport(
-        network=network.name,
-        bits=exported.bits,
+        network=subject.network.name,
+        bits=subject.bits,
         samples=samples,
-        timesteps=network.timesteps,
+        timesteps=simulation.timesteps,
         engine=engine,
         accuracy=accuracy,
         synops=sum(connection.synops for connection in simulation.connections) / samples,
         updates=updates / samples,
-        sparsity=sparsity.measure(network, simulation),
-        energy=tuple(line for line in lines if line.part == "total"),
-        ranges=ranges(network, simulation),
-        chip=chip_use(network, exported.chip),
-        made_from=exported.digest,
+        made_from=digest,
+        **compute(subject),
     )
-
-
-def _files(report: SimulationReport, lines: list[EnergyLine]) -> dict[str, bytes]:
-    """Return every report, by the name of its file."""
-    from dsr_deploy.measures import plots  # matplotlib takes a second to import
-
-    title = f"{report.network}, T = {report.timesteps}, {report.bits}-bit weights"
-    figure = sparsity.plot(report.sparsity, title)
-    whole: dict[str, Any] = dataclasses.asdict(report)
-    return {
-        "sparsity.png": plots.draw(figure, "png"),
-        "sparsity.svg": plots.draw(figure, "svg"),
-        "sparsity.csv": sparsity.to_csv(report.sparsity).encode(),
-        "sparsity.json": files.to_json(whole["sparsity"]),
-        "energy.csv": energy.to_csv(lines).encode(),
-        "energy.json": files.to_json(whole["energy"]),
-        "simulate.json": files.to_json(whole),
-    }

@@ -108,7 +108,7 @@ def test_results_show_themselves_as_lines_tables_and_pictures(net: Any) -> None:
         assert str(result).startswith(line.partition("(")[2][:-1])
         page = result._repr_html_()
         assert page.count("<table>") == len(list(result.tables())) == page.count("</table>")
-    assert [len(list(result.tables())) for result in (net, q, e, s, v)] == [0, 1, 2, 3, 1]
+    assert [len(list(result.tables())) for result in (net, q, e, s, v)] == [0, 1, 2, 4, 1]
     assert (e.folder / "manifest.json").stat().st_mtime_ns == written  # was of q: not done again
     assert "5 bits" in repr(q)
     assert repr(s).startswith(f"SimulatedRun({s.accuracy:.2%} on 3 test samples, ")

@@ -207,3 +207,19 @@ def test_a_training_interrupted_before_it_began_leaves_nothing_to_continue(
     assert cli.run(["train"]) == 130
     assert capsys.readouterr().err == "\nerror: stopped\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_table_is_refused_before_anything_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run(["simulate", "--report", "heat"]) == 2
+    assert capsys.readouterr().err == (
+        "error: Invalid value for --report: 'heat': choose one of sparsity, energy, ranges, chip, "
+        "all; see `dsr-deploy simulate --help`\n"
+    )
+
+
+def test_help_names_every_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["simulate", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{', '.join(MEASURES)} or all" in text

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dsr_deploy.hardware.mapping import Usage
-from dsr_deploy.measures import tables
+from dsr_deploy.measures import chip_use, energy, ranges, sparsity, tables
 from dsr_deploy.measures.tables import Table
 
 
@@ -91,7 +91,7 @@ def test_sparsity_shows_layers_then_their_total_and_spikes_per_timestep() -> Non
         layers=(layer("conv", 0.12345, 5000.5, 1200, 3),),
         total=layer("total", 0.5, 6000.0, 0, 0),
     )
-    found = tables.sparsity(measured)  # type: ignore[arg-type]
+    found = sparsity.table(measured)  # type: ignore[arg-type]
     assert found.headings == (
         "layer", "neurons", "firing rate", "spikes/sample", "spikes/step", "dead", "always on",
     )  # fmt: skip
@@ -106,7 +106,7 @@ def test_energy_is_in_nanojoules_with_a_dash_for_what_the_constants_lack() -> No
         constants="loihi", network="spiking", synapse=1.25e-6, neuron=3.04e-9, traffic=None,
         memory=0.0, total=5.0,
     )  # fmt: skip
-    found = tables.energy([line])  # type: ignore[list-item]
+    found = energy.table([line])  # type: ignore[list-item]
     assert dict(zip(found.headings, found.rows[0], strict=True)) == {
         "constants": "loihi",
         "network": "spiking",
@@ -123,7 +123,7 @@ def test_ranges_show_what_was_seen_what_is_proven_and_the_share_of_the_register(
         name="conv", seen_low=-1000, seen_high=2000, proven_low=-30000, proven_high=40000,
         register_used=0.0048,
     )  # fmt: skip
-    found = tables.ranges([layer])  # type: ignore[list-item]
+    found = ranges.table([layer])  # type: ignore[list-item]
     assert found.rows == [("conv", "-1,000", "2,000", "-30,000", "40,000", "0.5%")]
     assert found.headings[1:] == ("lowest seen", "highest", "proven from", "to", "of 24 bits")
 
@@ -140,7 +140,7 @@ def test_cores_show_percent_of_each_limit_doubts_and_what_is_not_public() -> Non
         Fields(name="out", cores=1, synapses=9, usage=usage[:1], fits=False,
                binding="threshold_settings_per_core"),
     ]  # fmt: skip
-    found = tables.cores(Fields(layers=layers))  # type: ignore[arg-type]
+    found = chip_use.table(Fields(layers=layers))  # type: ignore[arg-type]
     assert found.headings == (
         "layer", "cores", "synapses", "neurons", "memory", "in-axons", "out-axons", "thresholds",
         "most",
@@ -174,5 +174,5 @@ def test_engines_show_the_baselines_spikes_and_how_many_differ() -> None:
 def test_small_percentages_have_a_decimal(used: int, cell: str) -> None:
     layer = Fields(name="a", cores=1, synapses=1, fits=True, binding="neurons_per_core",
                    usage=(Usage("neurons_per_core", used, 100, True),))  # fmt: skip
-    found = tables.cores(Fields(layers=[layer]))  # type: ignore[arg-type]
+    found = chip_use.table(Fields(layers=[layer]))  # type: ignore[arg-type]
     assert found.rows[0][3] == cell

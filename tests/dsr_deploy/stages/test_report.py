@@ -51,7 +51,7 @@ def test_report_shows_every_stage_in_one_offline_file(tmp_path: Path) -> None:
         f"{found.accuracy:.2%}, and every prediction equals the quantized network's.",
         f"conv 256 {found.sparsity.layers[0].firing_rate:.2%}",
         "loihi1-davies2018 spiking",
-        "loihi2: 2 of 120 cores; by what can be known, the network fits.",
+        "On loihi2 it takes 2 of 120 cores; by what can be known, it fits.",
         "conv 1 1,936 ~3.1% ~0.0% ? ? ? neurons",
         "Loihi 2: no energy per operation",
     ):
