@@ -13,6 +13,7 @@ import launcher
 import pytest
 
 from dsr_deploy.console import cli
+from dsr_deploy.measures.all import MEASURES
 
 
 def _lines(*lines: str) -> None:
