@@ -1,1 +1,1 @@
-"""From floats to integers: fold, scale, round, fine-tune."""
+"""From floats to integers: fold, scale, round and fine-tune."""

@@ -1,5 +1,6 @@
-"""Fine-tuning of a quantized network in its own integer arithmetic, and the choice among what it
-passes through: the rounded network, and the network after each epoch.
+"""Fine-tune a quantized network in its own integer arithmetic.
+
+The result is the best of the rounded network and the networks after each epoch.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A quantized network that may be taken.
+    """A quantized network that may be chosen.
 
     Attributes
     ----------
     epoch : of fine-tuning; 0 is the rounded network
     network : its integers
-    accuracy, loss : on the validation part; None if there is none
+    accuracy, loss : on the held-out samples; None without them
     """
 
     epoch: int
@@ -57,7 +58,7 @@ class Candidate:
 
     @property
     def merit(self) -> tuple[float, float]:
-        """What candidates are compared by, if there is a validation part: accuracy, then loss."""
+        """The order of candidates, where samples are held out: accuracy, then loss."""
         assert self.accuracy is not None
         assert self.loss is not None
         return self.accuracy, -self.loss
@@ -76,14 +77,14 @@ def fine_tune(
 
     Parameters
     ----------
-    freeze : returns the integers of ``model`` as it is, after their range proof
-    samples : to learn from
-    validation : to choose by; with None the last epoch's network is taken
+    freeze : returns the current integers of ``model``, after their range proof
+    samples : to train on
+    validation : to choose the best network by; None takes the last epoch
 
     Returns
     -------
-    The rounded network, and the one that is taken: of the rounded network and those after each
-    epoch, the best on ``validation``, so that it is never worse there than the rounded one.
+    The rounded network and the chosen one, which is the best on ``validation`` among the rounded
+    network and those after each epoch. So it is never worse there than the rounded one.
 
     Raises
     ------
@@ -168,7 +169,7 @@ def _candidate(
     validation: Split | None,
     device: torch.device,
 ) -> Candidate:
-    """Return the network that ``model`` is now, with what it does on the validation part."""
+    """Return the current network of ``model``, with its result on the held-out samples."""
     network = freeze()
     if validation is None:
         return Candidate(epoch, network, None, None)

@@ -1,4 +1,4 @@
-"""Everything that is linear between two spiking layers, folded into one real weight each.
+"""Fold everything linear between two spiking layers into one real weight per connection.
 
 A population of the trained network receives
 ``gain * (gamma * (sum of height_source * weight * spike - mean) / sigma + beta)`` and compares it
@@ -40,7 +40,7 @@ class FoldedPopulation:
     ----------
     bias : (C,)
     v_threshold : Vth, the same for all channels
-    height : what a spike of it carried in the trained network; targets have it in their weights
+    height : value of its spikes in the trained network; the weights of its targets contain it
     """
 
     name: str

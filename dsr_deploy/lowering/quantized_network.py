@@ -4,8 +4,8 @@ The forward pass is the integer network itself, in :mod:`dsr_deploy.engines.torc
 pass needs only representations, so the gradient is that of an ordinary network of clamps whose
 weights are the rounded ones, passed straight through to real-valued latent parameters.
 
-Each channel has a unit, the real value of one last bit of its membrane potential, fixed when the
-network is made. Latent parameters are relative, so that one learning rate fits all:
+Each channel has a unit, the real value of the last bit of its membrane potential, fixed when the
+network is created. Latent parameters are relative, so that one learning rate fits all:
 weights to the largest integer, biases and thresholds to the threshold before quantization.
 """
 
@@ -57,7 +57,7 @@ class QuantizedPopulation(nn.Module):
         self.specs = tuple(connection.spec for connection in folded.connections)
         self.alpha = neuron.alpha
         self.decay = round(DECAY_ONE * (1 - neuron.leak)) if neuron.kind == "lif" else 0
-        # Of the mean input, what makes a rate: 1 for IF; LIF's steady state has dt / (tau * gain).
+        # Rate per mean input: 1 for IF; dt / (tau * gain) in the steady state of LIF.
         self.slope = neuron.dt / (neuron.tau * neuron.gain) if neuron.kind == "lif" else 1.0
         self.register_buffer("full", folded.v_threshold / scale.unit)
         self.full: Tensor
@@ -75,16 +75,16 @@ class QuantizedPopulation(nn.Module):
         )
 
     def integer_weight(self, index: int) -> Tensor:
-        """Return connection ``index``'s weights, whole numbers in float32, straight through."""
+        """Return connection ``index``'s weights, integers in float32, straight through."""
         largest = largest_weight(self.bits[index])
         return _round(_clamp(self.weights[index] * largest, -largest, largest))
 
     def integer_bias(self) -> Tensor:
-        """Return the bias, whole numbers in float64 (C,), straight through."""
+        """Return the bias, integers in float64 (C,), straight through."""
         return _round(self.bias.double() * self.full)
 
     def integer_thresholds(self) -> tuple[Tensor, Tensor]:
-        """Return v_fire and v_threshold, whole numbers in float64 (C,), straight through."""
+        """Return v_fire and v_threshold, integers in float64 (C,), straight through."""
         full = self.threshold.double() * self.full
         return _clamp(_round(full * self.alpha), 1), _clamp(_round(full), 1)
 
@@ -104,7 +104,7 @@ class QuantizedPopulation(nn.Module):
     def forward(
         self, trains: dict[str, Train], rates: dict[str, Tensor], weights: Tensor
     ) -> tuple[Train, Tensor]:
-        """Return what the population sends, and its rate (N, C, H, W) with gradient.
+        """Return the spikes of the population, and its rate (N, C, H, W) with gradient.
 
         Parameters
         ----------
@@ -244,7 +244,7 @@ class QuantizedNetwork(nn.Module):
 
 
 def readout(neuron: Neuron) -> tuple[int, ...]:
-    """Return a whole weight per timestep, proportional to the representation's."""
+    """Return an integer weight per timestep, proportional to the representation's."""
     if neuron.kind == "if":
         return (1,) * neuron.timesteps
     steps = range(neuron.timesteps - 1, -1, -1)
@@ -252,7 +252,7 @@ def readout(neuron: Neuron) -> tuple[int, ...]:
 
 
 def _round(value: Tensor) -> Tensor:
-    """Round half to even; the gradient passes as if nothing had happened."""
+    """Round half to even; the gradient passes unchanged."""
     return value + (value.round() - value).detach()
 
 

@@ -24,11 +24,11 @@ Granularity = Literal["channel", "layer"]
 CHANNELWISE_BITS = 8
 """Mantissa of a pool's or shortcut's weight on the chip; their scale is a power of two."""
 MAX_FRACTION = 6
-"""Fractional bits at most, as Loihi shifts its weights."""
+"""Most fractional bits: as far as Loihi shifts its weights."""
 RANGE_RESERVE = 2
-"""Bits that the range proof leaves free at first, for weights that grow in fine-tuning."""
+"""Bits that the range proof leaves free, for weights that grow in fine-tuning."""
 FAR_BEYOND = 1 << 36
-"""No register holds a current of this size, and int64 holds it with all fractional bits."""
+"""A current that no register holds, but int64 does, with all fractional bits."""
 COARSEST_THRESHOLD = 15
 """A channel's unit is raised until its threshold and bias take at most this many bits."""
 
@@ -39,7 +39,7 @@ class Scale:
 
     Attributes
     ----------
-    unit : float64 (C,), real value of one last bit of v
+    unit : float64 (C,), real value of the last bit of v
     exponents : of each connection
     """
 
@@ -84,8 +84,8 @@ def choose_scale(
         step = step.amax().expand_as(step).clone()
     fractions = _fractions(population, neuron, input, widths, step, ties)
     while fractions.amin() < 0:
-        # Not even whole steps fit the register (many timesteps, a wide fan-in, a huge shortcut):
-        # the weights give up their last bit.
+        # Even integer steps overflow the register (many timesteps, a wide fan-in, a huge shortcut),
+        # so the weights give up their last bit.
         coarser = fractions < 0 if granularity == "channel" else torch.ones_like(fractions) > 0
         step = torch.where(coarser, step * 2, step)
         fractions = _fractions(population, neuron, input, widths, step, ties)
@@ -133,7 +133,7 @@ def _fractions(
         low += (positive * least + negative * most) * tie
         high += (positive * most + negative * least) * tie
     threshold = population.v_threshold / step
-    found = largest_shift(
+    shift = largest_shift(
         low.clamp(min=-FAR_BEYOND).numpy(),
         high.clamp(max=FAR_BEYOND).numpy(),
         (population.bias / step).numpy(),
@@ -143,7 +143,7 @@ def _fractions(
         neuron.timesteps,
         limit=V_MAX >> RANGE_RESERVE,
     )
-    return torch.from_numpy(found)
+    return torch.from_numpy(shift)
 
 
 def _ties(rows: dict[int, Tensor], widths: tuple[int, ...]) -> dict[int, int]:

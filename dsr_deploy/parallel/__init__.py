@@ -1,1 +1,1 @@
-"""Several processes that work on one run."""
+"""Several processes that share the work on one run."""

@@ -1,8 +1,8 @@
-"""Several processes that share one piece of work, as PyTorch's launcher starts them.
+"""Several processes that share one piece of work, started by torchrun.
 
 ``torchrun --no-python --nproc-per-node 2 -- dsr-deploy train --run DIR`` starts each with the
 environment variables that :mod:`dsr_deploy.parallel.rank` reads. Without them there is one
-process, and nothing here does anything.
+process, and the functions here do nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from dsr_deploy.parallel.rank import Rank, this_rank
 Value = TypeVar("Value")
 
 PATIENCE: Final = timedelta(hours=6)
-"""How long the processes wait for the first, which may download and convert a data set. A process
-that fails does not cost this time: the launcher stops the others."""
+"""How long processes wait for the first, which may download and convert a data set. If a process
+fails, the launcher stops the others without this delay."""
 
 
 @contextmanager
@@ -45,8 +45,8 @@ def process_group(device: torch.device) -> Iterator[Rank]:
     if device.type == "cuda":
         if rank.local_world > torch.cuda.device_count():
             raise UserError(
-                f"{rank.local_world} processes for {torch.cuda.device_count()} GPUs; start at most "
-                "one per GPU, or use --device cpu"
+                f"{rank.local_world} processes share {torch.cuda.device_count()} GPUs; start at "
+                "most one per GPU, or use --device cpu"
             )
         torch.cuda.set_device(rank.local)
     # Imported while there is a group, as the first optimizer does, its functions keep the group as
@@ -61,8 +61,8 @@ def process_group(device: torch.device) -> Iterator[Rank]:
         speaks()  # before the connections close, so that no process that misses us speaks instead
         if _lost_another(error):
             raise UserError(
-                "another process of this run has ended without a word (killed, or out of memory?); "
-                "a training continues with --resume"
+                "another process of this run ended without an error (killed, or out of memory?); "
+                "continue a training with --resume"
             ) from None
         raise
     finally:
@@ -70,9 +70,9 @@ def process_group(device: torch.device) -> Iterator[Rank]:
 
 
 def speaks() -> bool:
-    """Whether this process tells why the run fails: the first one that failed does.
+    """Whether this process reports the error: the first one that fails does.
 
-    The others fail for the same reason, or because they miss it.
+    The others fail for the same reason, or because the first is gone.
     """
     rank = str(this_rank().rank)
     try:
@@ -83,7 +83,7 @@ def speaks() -> bool:
 
 
 def _lost_another(error: Exception) -> bool:
-    """Whether a sum failed because a process it needs is gone; gloo raises RuntimeErrors."""
+    """Whether a sum failed because another process is gone; gloo raises RuntimeErrors."""
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error)
     )
@@ -91,7 +91,7 @@ def _lost_another(error: Exception) -> bool:
 
 @contextmanager
 def leader_first(rank: Rank) -> Iterator[None]:
-    """Let one process per machine do something before the others, such as a download."""
+    """Let one process per machine run the block before the others, for example a download."""
     if rank.local != 0:
         meet()
     yield
@@ -100,7 +100,7 @@ def leader_first(rank: Rank) -> Iterator[None]:
 
 
 def meet() -> None:
-    """Wait until every process has come here."""
+    """Wait until every process is here."""
     sum_over_ranks(torch.zeros(1))
 
 

@@ -1,1 +1,1 @@
-"""The run directory: its files, how they are written, sealed and read."""
+"""The run directory: its files, and how they are written, sealed and read."""

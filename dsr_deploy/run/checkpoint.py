@@ -1,6 +1,6 @@
-"""One file per checkpoint: weights, and for the latest all that a resume needs.
+"""One file per checkpoint: the weights, and in the latest everything that a resume needs.
 
-Order of the data, augmentation, dropout and learning rate follow from the seed and the epoch
+The order of the data, augmentation, dropout and learning rate follow from the seed and the epoch
 (:mod:`dsr_deploy.stages.train`), so no random state has to be kept beside the optimizer's.
 """
 
@@ -23,11 +23,11 @@ from dsr_deploy.hardware.format.regular_file import check_regular
 from dsr_deploy.run.config import FREE, Config, complete
 from dsr_deploy.run.seal import KEY, Part, is_whole, seal
 
-AGAIN: Final = "train again, in another directory"
+AGAIN: Final = "train again in another directory"
 EARLIER: Final = frozenset(
     ("epoch", "test_accuracy", "validation_accuracy", "history", "config", "optimizer")
 )
-"""What was noted with checkpoints before they had a checksum."""
+"""Metadata of checkpoints from before they had a checksum."""
 
 
 def save(
@@ -37,24 +37,24 @@ def save(
     optimizer: torch.optim.Optimizer | None,
     about: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, completely or not at all.
 
     Parameters
     ----------
     settings : of the run that it belongs to
-    optimizer : None for a checkpoint that is only loaded for use
-    about : JSON values to read again with :func:`load`
+    optimizer : None for a checkpoint that no training continues from
+    about : metadata, JSON values that :func:`load` returns
     """
     tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
     if optimizer is not None:
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    noted = dict(about) | {"config": dataclasses.asdict(settings)}
+    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = dict(about) | {"config": dataclasses.asdict(settings)}
     if optimizer is not None:
-        noted["optimizer"] = type(optimizer).__name__  # SGD without momentum has no tensor
-    sealed = json.dumps(seal(noted, parts(whole)))
-    write_bytes(path, safetensors.torch.save(whole, {"about": sealed}))
+        metadata["optimizer"] = type(optimizer).__name__  # SGD without momentum has no tensor
+    sealed = json.dumps(seal(metadata, parts(stored)))
+    write_bytes(path, safetensors.torch.save(stored, {"about": sealed}))
 
 
 def load(
@@ -63,11 +63,11 @@ def load(
     settings: Config,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> dict[str, Any]:
-    """Read a checkpoint into ``network`` and ``optimizer``; return what was noted with it.
+    """Read a checkpoint into ``network`` and ``optimizer``; return its metadata.
 
     Parameters
     ----------
-    settings : of the run that it must belong to
+    settings : of the run that the checkpoint must belong to
     optimizer : for a checkpoint that was saved with one
 
     Raises
@@ -78,11 +78,11 @@ def load(
     about, tensors = _read(path)
     own_settings = complete(about["config"])
     for name, wanted in dataclasses.asdict(settings).items():
-        found = own_settings.get(name)
-        if name not in FREE and found != wanted:
+        value = own_settings.get(name)
+        if name not in FREE and value != wanted:
             raise UserError(
-                f"{path}: of a run with {name} {found}, config.json says {wanted}; they do not "
-                "belong together"
+                f"{path}: from a run with {name} {value}, but config.json has {wanted}; they do "
+                "not belong together"
             )
     model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     own = network.state_dict()
@@ -91,15 +91,13 @@ def load(
     for name in sorted(shapes.keys() | held.keys()):
         if shapes.get(name) != held.get(name):
             raise UserError(
-                f"{path}: tensor '{name}' has shape {held.get(name, 'none')}, the network that "
-                f"config.json describes needs {shapes.get(name, 'none')}; they "
-                "do not belong together"
+                f"{path}: tensor '{name}' has shape {held.get(name, 'none')}, but the network in "
+                f"config.json needs {shapes.get(name, 'none')}; they do not belong together"
             )
     if optimizer is not None:
         if "optimizer" not in about:
             raise UserError(
-                f"{path}: it holds no state of the optimizer, so no training goes on from it; "
-                f"{AGAIN}"
+                f"{path}: it has no optimizer state, so no training can continue from it; {AGAIN}"
             )
         _load_optimizer(path, optimizer, tensors)
     network.load_state_dict(model)
@@ -107,7 +105,7 @@ def load(
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Return what was noted with a checkpoint that is whole.
+    """Return the metadata of a checkpoint, after its checksum was checked.
 
     Raises
     ------
@@ -118,7 +116,7 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return what was noted with a checkpoint, and its tensors, after its checksum was checked."""
+    """Return metadata and tensors of a checkpoint, after its checksum was checked."""
     try:
         check_regular(path)
         with safetensors.safe_open(path, framework="pt") as file:
@@ -127,29 +125,27 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except FileNotFoundError:
         raise UserError(f"{path}: not there; run `dsr-deploy train` first") from None
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a whole checkpoint ({error}); {AGAIN}") from None
+        raise UserError(f"{path}: not a complete checkpoint ({error}); {AGAIN}") from None
     if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
-        raise UserError(f"{path}: no checkpoint of a training; {AGAIN}")
+        raise UserError(f"{path}: not a checkpoint of a training; {AGAIN}")
     earlier = KEY not in about and about.keys() <= EARLIER
     if not earlier and not is_whole(about, parts(tensors)):
-        raise UserError(
-            f"{path}: damaged, its checksum does not match its content; restore it, or {AGAIN}"
-        )
+        raise UserError(f"{path}: damaged (its checksum does not match); restore it, or {AGAIN}")
     return about, tensors
 
 
 def doubt(about: Mapping[str, Any]) -> str | None:
-    """Return what is to be said of a checkpoint of an earlier version; None if it is sealed."""
+    """Return a note about a checkpoint without a checksum; None if it has one."""
     if KEY in about:
         return None
     return (
-        "the checkpoint has no checksum, since an earlier version wrote it: damage to it would not "
-        "be seen"
+        "the checkpoint has no checksum, because an earlier version wrote it: damage would go "
+        "unnoticed"
     )
 
 
 def parts(tensors: Mapping[str, Tensor]) -> Iterator[Part]:
-    """Yield what a checksum covers of tensors, in the order of their names."""
+    """Yield the parts of tensors that a checksum covers, in the order of their names."""
     for name in sorted(tensors):
         value = tensors[name]
         data = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
@@ -170,8 +166,8 @@ def _load_optimizer(
         fits = index.isdecimal() and int(index) < len(parameters)
         if not fits or value.shape not in ((), parameters[int(index)].shape):
             raise UserError(
-                f"{path}: tensor '{key}' of shape {tuple(value.shape)} is no state of the "
-                f"optimizer that config.json describes; {AGAIN}"
+                f"{path}: tensor '{key}' of shape {tuple(value.shape)} does not fit the optimizer "
+                f"in config.json; {AGAIN}"
             )
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

@@ -1,16 +1,16 @@
-"""The directory that holds everything a network ever was; each stage reads the one before.
+"""The directory that holds all stages of a network; each stage reads the one before.
 
 ::
 
     runs/<name>/
       config.json                 the resolved configuration, the data, versions, the command line
-      checkpoint/                 latest.safetensors (all that a resume needs), best.safetensors
-                                  (the network that later stages take)
+      checkpoint/                 latest.safetensors (everything that a resume needs),
+                                  best.safetensors (the network that later stages read)
       metrics.jsonl, tensorboard/ one line, and one event, per epoch
-      result.json                 how the network was chosen, and what it does on the test set
+      result.json                 how the network was chosen, and its accuracy on the test set
       quantized-<bits>/           network.safetensors, row.json: the float -> bits accuracy row
-      export/<target>/            what a chip or another tool reads
-      reports/                    what simulate and report found
+      export/<target>/            files for a chip or another tool
+      reports/                    the results of simulate and report
     runs/latest                   link to the newest run
 
 The last three are stages (:mod:`dsr_deploy.run.stage`): each has a sealed ``manifest.json``.
@@ -38,7 +38,7 @@ from dsr_deploy.run.stage import Stage
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
 FIRST: Final = "run `dsr-deploy train` first, or name a run with --run DIR"
-NAME_IT: Final = "name a run with --run DIR, or train anew"
+NAME_IT: Final = "name a run with --run DIR, or train again"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class RunDirectory:
         return self.path / "export" / target
 
     def command(self, stage: str) -> str:
-        """Return the line that runs ``stage``, with --run unless this is the newest run."""
+        """Return the command that runs ``stage``, with --run unless this is the newest run."""
         newest = LATEST.exists() and LATEST.samefile(self.path)
         return f"dsr-deploy {stage}" + ("" if newest else f" --run {shlex.quote(str(self.path))}")
 
@@ -92,12 +92,12 @@ class RunDirectory:
         Raises
         ------
         UserError
-            If one has, whole or damaged.
+            If one has, intact or damaged.
         """
         if self.config.exists():
-            config.read(self.config)  # a damaged one cannot be continued, and says so
+            config.read(self.config)  # raises if it is damaged and cannot be continued
             raise UserError(
-                f"{self.path}: holds a run already; continue it with --resume, or name another "
+                f"{self.path}: already holds a run; continue it with --resume, or name another "
                 "directory"
             )
 
@@ -115,7 +115,7 @@ class RunDirectory:
         return stage.read(self.path, place, *names, again=self.command(command))
 
     def quantized_bits(self, bits: int | None) -> int:
-        """Return ``bits`` if that width was quantized, or the width that was written last if None.
+        """Return ``bits`` if that width was quantized; with None, the width quantized last.
 
         Raises
         ------
@@ -133,17 +133,17 @@ class RunDirectory:
         return bits
 
     def widths(self) -> list[int]:
-        """Return the widths that were quantized, from the smallest."""
+        """Return the widths that were quantized, in ascending order."""
         return [bits for bits in range(2, 9) if stage.is_there(self.path, f"quantized-{bits}")]
 
     def next_sequence(self) -> int:
-        """Return the number of the next width that is quantized.
+        """Return the sequence number for the next width.
 
-        Times of files say nothing about their order after a copy, or after a clock was set back.
+        File times do not give the order after a copy, or after the clock was set back.
         """
         numbers = [0]
         for bits in self.widths():
-            with contextlib.suppress(UserError):  # it is written anew, or says so when it is read
+            with contextlib.suppress(UserError):  # damaged: reported when it is read
                 numbers.append(self._sequence(bits))
         return max(numbers) + 1
 
@@ -152,15 +152,15 @@ class RunDirectory:
 
 
 def create(path: Path | None, name: str) -> RunDirectory:
-    """Make the directory of a new run, ``runs/<name>`` unless ``path`` is given.
+    """Create the directory of a new run, ``runs/<name>`` unless ``path`` is given.
 
     Raises
     ------
     UserError
-        If ``path`` holds a run already, whole or damaged, or cannot be written.
+        If ``path`` already holds a run, intact or damaged, or cannot be written.
     """
     if path is None:
-        return RunDirectory(_make_first(_numbered(RUNS / name)))
+        return RunDirectory(_create_first(_numbered(RUNS / name)))
     RunDirectory(path).refuse_another()
     files.make_folder(path)
     if not os.access(path, os.W_OK):
@@ -251,7 +251,7 @@ def find(path: Path | None) -> RunDirectory:
 
 
 def _latest() -> Path:
-    """Return the link to the newest run, if it leads to one."""
+    """Return the link to the newest run, after checking where it leads."""
     if LATEST.is_symlink():
         where = f"{LATEST}: leads to {os.readlink(LATEST)!r}, "
         if not LATEST.exists():
@@ -259,36 +259,36 @@ def _latest() -> Path:
         if not RunDirectory(LATEST).config.exists():
             raise UserError(f"{where}which holds no run; {NAME_IT}")
     elif LATEST.exists():
-        raise UserError(f"{LATEST}: not the link that `dsr-deploy train` makes; {NAME_IT}")
+        raise UserError(f"{LATEST}: not the link that `dsr-deploy train` creates; {NAME_IT}")
     else:
         raise UserError(f"no run in this directory yet; {FIRST}")
     return LATEST
 
 
 def _without_links(path: Path) -> Path:
-    """Return a path that leads to the same directory when a link on the way is switched."""
+    """Return a path that leads to the same directory even if a link in it is changed."""
     real = path.resolve()
     return path if real == Path(os.path.abspath(path)) else real
 
 
-def _make_first(paths: Iterable[Path]) -> Path:
-    """Make the first folder of ``paths`` that is not there, and nobody else makes meanwhile."""
+def _create_first(paths: Iterable[Path]) -> Path:
+    """Create and return the first folder of ``paths`` that does not exist."""
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _not_made(path.parent, error) from None
+            raise _not_created(path.parent, error) from None
         try:
             path.mkdir()
         except FileExistsError:
             continue
         except OSError as error:
-            raise _not_made(path, error) from None
+            raise _not_created(path, error) from None
         return path
     raise AssertionError("no path is free")
 
 
-def _not_made(path: Path, error: OSError) -> UserError:
+def _not_created(path: Path, error: OSError) -> UserError:
     return UserError(
         f"{path}: cannot be created ({error.strerror}); name a directory with --run DIR"
     )

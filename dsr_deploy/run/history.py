@@ -1,4 +1,4 @@
-"""What a training measured, epoch by epoch and at its end, as it is kept in its run."""
+"""The measurements of a training, per epoch and at its end, as its run keeps them."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Result:
-    """result.json: the network that later stages take, and the one reading of the test set.
+    """result.json: the chosen network, and its result on the test set.
 
     Attributes
     ----------
-    epoch, epochs : after which epoch it was taken, and how many were trained
+    epoch, epochs : the chosen epoch, and the number of epochs trained
     chosen_by : "validation accuracy", or "last epoch" if no samples are held out
-    validation_accuracy, validation_samples : of the part that it was chosen by; None and 0
+    validation_accuracy, validation_samples : on the held-out samples; None and 0 without them
     test_loss, test_accuracy, test_samples : on the test set
     firing_rate, firing_rates : on the test set, of all neurons and by population
     made_from : SHA-256 of the checkpoint
@@ -65,10 +65,10 @@ class Result:
 
 
 def chosen(epochs: Sequence[Epoch]) -> Epoch:
-    """Return the epoch whose network later stages take.
+    """Return the epoch whose network later stages use.
 
-    The highest validation accuracy, and among those that reach it the lowest validation loss;
-    without a validation part the last.
+    It has the highest validation accuracy and, among equals, the lowest validation loss. Without
+    held-out samples it is the last epoch.
     """
     if epochs[-1].validation_accuracy is None:
         return epochs[-1]
@@ -76,23 +76,24 @@ def chosen(epochs: Sequence[Epoch]) -> Epoch:
 
 
 def of_checkpoint(path: Path, about: Mapping[str, Any]) -> list[Epoch]:
-    """Return the epochs that were noted with a checkpoint.
+    """Return the epochs in the metadata of a checkpoint.
 
     Raises
     ------
     UserError
-        If they are not all whole epochs from the first on.
+        If they are not all epochs from the first on.
     """
     epochs = _epochs(about.get("history"), f"{path}: its history", AGAIN)
     if not epochs:
-        raise UserError(f"{path}: its history is of no training; {AGAIN}")
+        raise UserError(f"{path}: its history has no epochs; {AGAIN}")
     return epochs
 
 
 def read_history(run: RunDirectory) -> list[Epoch]:
-    """Return what was measured in each epoch: as the checkpoint holds it, which has a checksum.
+    """Return the epochs of a run.
 
-    Where a user removed the checkpoint, the lines of metrics.jsonl.
+    They come from the latest checkpoint, which has a checksum, or from metrics.jsonl if a user has
+    removed the checkpoint.
 
     Raises
     ------
@@ -106,29 +107,29 @@ def read_history(run: RunDirectory) -> list[Epoch]:
 
 
 def read_result(run: RunDirectory) -> Result:
-    """Return what the training wrote of the network that it chose, after its checksum was checked.
+    """Return result.json, after its checksum was checked.
 
     Raises
     ------
     UserError
         If it is missing or damaged.
     """
-    again = f"`{run.command('train --resume')}` writes it anew"
+    again = f"`{run.command('train --resume')}` writes it again"
     if not run.result.exists():
         raise UserError(f"{run.result}: not there; {again}")
     value = files.read_json(run.result)
     if not isinstance(value, dict) or not seal.is_whole(value):
-        raise UserError(f"{run.result}: damaged, its checksum does not match its content; {again}")
+        raise UserError(f"{run.result}: damaged (its checksum does not match); {again}")
     return records.read(Result, value, str(run.result), again)
 
 
 def _epochs(lines: object, where: str, again: str) -> list[Epoch]:
     if not isinstance(lines, list):
-        raise UserError(f"{where} is of no training; {again}")
+        raise UserError(f"{where} is not a list of epochs; {again}")
     epochs = [
         records.read(Epoch, line, f"{where}, epoch {number}", again)
         for number, line in enumerate(lines, start=1)
     ]
     if [epoch.epoch for epoch in epochs] != list(range(1, len(epochs) + 1)):
-        raise UserError(f"{where} is not that of whole epochs; {again}")
+        raise UserError(f"{where} must have every epoch from 1 on; {again}")
     return epochs

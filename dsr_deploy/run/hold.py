@@ -1,7 +1,7 @@
-"""A run that one process alone works in, from the first file it reads to the last that it writes.
+"""Hold a run, so that one process at a time works in it.
 
-Who holds a run knows before the work that the results can be written, finds it without what an
-interrupted process left, and writes nothing once its name leads to another directory.
+Before the work, holding a run checks that the results can be written, and clears what an
+interrupted process left. Nothing is written once the run's name leads to another directory.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ FOLDERS: Final = (".", "checkpoint", "export", "reports")
 
 @dataclass(frozen=True)
 class Held:
-    """A run that this process alone writes to.
+    """A run that only this process writes to.
 
     Attributes
     ----------
     directory : open descriptor of the run's directory; as long as it is open, no other has its
         inode number
-    command : what is to be run again where the run is gone
+    command : the command to run again if the run has moved
     """
 
     run: RunDirectory
@@ -51,8 +51,8 @@ class Held:
         """
         if not self._same():
             raise UserError(
-                f"{self.run.path}: no longer the directory in which this work began (moved, "
-                "removed or replaced?), so nothing more was written; run "
+                f"{self.run.path}: no longer the directory where this work began (moved, removed "
+                "or replaced?), so nothing more was written; run "
                 f"`dsr-deploy {self.command} --run DIR` with DIR where it is now"
             )
 
@@ -63,7 +63,7 @@ class Held:
             return False
 
     def write_bytes(self, path: Path, data: bytes) -> None:
-        """Write a file of the run, whole or not at all; UserError if it cannot be written."""
+        """Write a file of the run completely or not at all; UserError if it cannot be written."""
         self.check()
         files.write_bytes(path, data)
 
@@ -77,14 +77,14 @@ class Held:
 
 @contextmanager
 def hold(run: RunDirectory, command: str, *places: str) -> Iterator[Held]:
-    """Work in ``run`` as the only process that does.
+    """Hold ``run`` while the block runs.
 
-    The lock ends with the process, however that ends, on file systems that have ``flock``.
+    The lock ends with the process, even one that is killed, on file systems with ``flock``.
 
     Parameters
     ----------
-    command : that does the work, as a user types it after ``dsr-deploy``
-    places : folders in the run that will be written
+    command : the command that works, as a user types it after ``dsr-deploy``
+    places : folders in the run that it will write
 
     Raises
     ------
@@ -105,7 +105,7 @@ def hold(run: RunDirectory, command: str, *places: str) -> Iterator[Held]:
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
-                f"{run.path}: another process works here now; let it end, or name another "
+                f"{run.path}: another process is working here; wait for it, or name another "
                 "directory with --run DIR"
             ) from None
         except OSError as error:
@@ -121,7 +121,7 @@ def hold(run: RunDirectory, command: str, *places: str) -> Iterator[Held]:
 
 
 def _make_ready(run: RunDirectory, places: tuple[str, ...]) -> None:
-    """Clear away what an interrupted process left, and see that ``places`` can be written."""
+    """Clear what an interrupted process left, and check that ``places`` can be written."""
     place = run.path
     try:
         for name in FOLDERS:
@@ -139,7 +139,7 @@ def _make_ready(run: RunDirectory, places: tuple[str, ...]) -> None:
 
 
 def _try_to_write(folder: Path) -> None:
-    """Raise OSError if nothing can be made in a folder, or where it is missing, above it."""
+    """Raise OSError if a folder, or the nearest existing one above it, cannot be written."""
     while not folder.exists():
         folder = folder.parent
     trial = folder / f".trial.{secrets.token_hex(8)}"  # is put in order if it stays
@@ -155,7 +155,7 @@ def _read_only(path: Path, error: OSError) -> UserError:
 
 
 def _forget(run: RunDirectory) -> None:
-    """Remove the lock's file where no run has begun, so that nothing of the attempt stays."""
+    """Remove the lock's file if no run has begun, so that nothing of the attempt stays."""
     if not run.config.exists():
         with contextlib.suppress(OSError):
             (run.path / LOCK).unlink()

@@ -1,8 +1,7 @@
-"""What each stage was made from, so that a result of an earlier network does not pass for new.
+"""The source of each stage, so that results of an earlier network are recognised.
 
-Each stage notes the SHA-256 of the file that it read. A run that is trained on, quantized or
-exported again leaves the later stages behind; they are then named, with the command that renews
-them.
+Each stage stores the SHA-256 of the file that it read. After a run is trained further, quantized
+or exported again, the later stages are stale: they are named, with the command that renews them.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ SIMULATION: Final = "reports/simulate.json"
 
 @dataclass(frozen=True)
 class Stale:
-    """A stage that is not of the network that stands before it now.
+    """A stage whose source has changed.
 
     Attributes
     ----------
-    stage : its place in the run directory
-    source : the stage that it was made from, or checkpoint
-    command : what renews it
+    stage : its folder or file in the run directory
+    source : the stage it was made from, or ``checkpoint``
+    command : the command that renews it
     """
 
     stage: str
@@ -45,34 +44,34 @@ class Stale:
     command: str
 
     def __str__(self) -> str:
-        return f"{self.stage} is of an earlier network; `{self.command}` renews it"
+        return f"{self.stage} is from an earlier network; `{self.command}` renews it"
 
 
 def stale(run: RunDirectory) -> dict[str, Stale]:
-    """Return the stages that were made from what is no longer there, by stage, in their order.
+    """Return the stages whose source has changed, by stage, in their order.
 
-    A stage made from a stale one is stale as well, and so is one whose record is damaged. A source
-    that was deleted says nothing.
+    A stage made from a stale one is stale too, and so is one with a damaged record. A source
+    that was deleted does not count.
 
     Raises
     ------
     UserError
         If a source cannot be read.
     """
-    found: dict[str, Stale] = {}
+    stages: dict[str, Stale] = {}
     for place, record, source, command in _stages(run):
         changed = source.exists() and record.get(KEY) != files.digest(source)
         before = source.parent.relative_to(run.path).as_posix()
-        if changed or before in found:
-            found[place] = Stale(place, before, run.command(command))
-    return found
+        if changed or before in stages:
+            stages[place] = Stale(place, before, run.command(command))
+    return stages
 
 
 def tell(run: RunDirectory, place: str, progress: Progress) -> None:
-    """Note that the stage at ``place`` is stale, if it is, and what it was made from before."""
-    found, chain = stale(run), list[Stale]()
-    while place in found:
-        chain.append(found[place])
+    """Note if the stage at ``place`` is stale, and which of its sources are."""
+    stages, chain = stale(run), list[Stale]()
+    while place in stages:
+        chain.append(stages[place])
         place = chain[-1].source
     for line in reversed(chain):
         progress.note(str(line))
@@ -88,7 +87,7 @@ def _stages(run: RunDirectory) -> Iterator[tuple[str, dict[str, Any], Path, str]
             continue
         record, command = _record(run, f"export/{target}"), f"export --target {target}"
         source = run.best_checkpoint
-        # Of what a record says, nothing is put into a command but what the command may be given.
+        # Only values that the command accepts are put into the advised command.
         bits, use = record.get("bits"), record.get("chip")
         if type(bits) is int and bits in range(2, 9):
             source = run.quantized(bits) / "network.safetensors"
@@ -104,7 +103,7 @@ def _stages(run: RunDirectory) -> Iterator[tuple[str, dict[str, Any], Path, str]
 
 
 def _record(run: RunDirectory, place: str) -> dict[str, Any]:
-    """Return a stage's record; nothing if it is damaged, so that running it again is advised."""
+    """Return a stage's record; an empty one if it is damaged, which makes the stage stale."""
     try:
         return run.read(place).record
     except UserError:

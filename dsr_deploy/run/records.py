@@ -1,7 +1,7 @@
-"""Dataclasses out of the JSON that was written of them, field by field, by type.
+"""Read dataclasses from their JSON, checking every field by its type.
 
-What stands in a run may come from another machine, an older version or a text editor. A record is
-read as what its class says, or refused with the field's name.
+A file of a run may come from another machine, an older version or a text editor. Every field must
+fit its class; an error names the field that does not.
 """
 
 from __future__ import annotations
@@ -31,40 +31,40 @@ LARGEST_WHOLE: Final = (1 << 53) - 1
 LARGEST: Final = sys.float_info.max
 
 SHARES: Final = ("accuracy", "firing_rate", "firing_rates", "register_used")
-"""Ends of the names of numbers that lie between 0 and 1."""
+"""Endings of the names of numbers between 0 and 1."""
 SIGNED: Final = (
     "v_fire", "v_threshold", "proven_range", "seen_low", "seen_high", "proven_low", "proven_high",
     "mean", "low", "high",
 )  # fmt: skip
-"""Numbers that may be negative; no others are."""
+"""Names of the only numbers that may be negative."""
 POSITIVE: Final = ("available", "bits", "samples", "timesteps")
-"""Numbers of which 0 means nothing."""
+"""Names of numbers that must be at least 1."""
 
 
 def read(
     kind: type[Record], value: object, where: str, again: str = "run its stage again"
 ) -> Record:
-    """Return the dataclass ``kind`` that :func:`dataclasses.asdict` made ``value`` of.
+    """Return ``value`` as the dataclass ``kind``, the inverse of :func:`dataclasses.asdict`.
 
-    Entries that the class does not know are passed over.
+    Unknown entries are ignored.
 
     Parameters
     ----------
     where : the file, for errors
-    again : the way out of them
+    again : the way out, for errors
 
     Raises
     ------
     UserError
         If a field is missing, of another type, or a number that its name rules out.
     """
-    made: Record = _object(kind, value, _Place(where, again))
-    return made
+    record: Record = _object(kind, value, _Place(where, again))
+    return record
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in which file a value stands, and what it is called."""
+    """The file, path and name of a value."""
 
     file: str
     again: str
@@ -80,7 +80,7 @@ class _Place:
         return replace(self, path=f"{self.path}[{key}]")
 
     def refuse(self, value: object, wanted: str) -> NoReturn:
-        """Raise UserError for a value that is not what is wanted."""
+        """Raise UserError for a value that does not fit."""
         found = printable(repr(value), 60)
         if isinstance(value, list | dict):
             found = "a list" if isinstance(value, list) else "an object"

@@ -1,6 +1,6 @@
-"""Checksums of what a run keeps, so that no flipped bit passes for a result.
+"""Checksums of the files of a run, so that no flipped bit goes unnoticed.
 
-A JSON object is sealed by an entry of its own, ``sha256``: the SHA-256 of all its other entries,
+A JSON object is sealed by one more entry, ``sha256``: the SHA-256 of all its other entries,
 written with sorted keys and no spaces. Tensors that belong to it follow in the order of their
 names, each as its name, its dtype, its shape and its bytes.
 """
@@ -24,7 +24,7 @@ def seal(value: Mapping[str, Any], parts: Iterable[Part] = ()) -> dict[str, Any]
 
 
 def is_whole(value: Mapping[str, Any], parts: Iterable[Part] = ()) -> bool:
-    """Whether a sealed object, and the parts that belong to it, are what was written."""
+    """Whether a sealed object, and the parts that belong to it, are unchanged."""
     return value.get(KEY) == checksum(value, parts)
 
 

@@ -1,9 +1,9 @@
-"""A stage's folder in a run: it appears whole or not at all, and is read only as it was written.
+"""The folder of a stage in a run: written completely or not at all, and checked when read.
 
-``manifest.json`` in it holds what the stage says of itself and the SHA-256 of every other file, and
-is sealed (:mod:`dsr_deploy.run.seal`). A new folder is written beside the old one, flushed, and
-takes its place in two renames. What a kill leaves has a name of its own, which nobody reads but
-:func:`put_in_order` and, between the two renames, :func:`read`::
+Its ``manifest.json`` holds the stage's record and the SHA-256 of every other file, and is sealed
+(:mod:`dsr_deploy.run.seal`). A new folder is written beside the old one, flushed, and replaces it
+in two renames. A kill leaves folders with names of their own, which only :func:`put_in_order` reads
+and, between the two renames, :func:`read`::
 
     .quantized-4.<16 digits>        not finished
     .quantized-4.<16 digits>.old    the folder before, set aside
@@ -38,12 +38,12 @@ LEFTOVER: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}(?P<old>\.old)?")
 
 @dataclass(frozen=True)
 class Stage:
-    """What was read of a stage.
+    """Files read from a stage.
 
     Attributes
     ----------
     record : its manifest
-    content : the files that were asked for, by name
+    content : the requested files, by name
     """
 
     folder: Path
@@ -60,19 +60,19 @@ class Stage:
 
 
 def write(run: Path, place: str, content: Mapping[str, bytes], record: Mapping[str, Any]) -> None:
-    """Write a stage, whole or not at all; files of other names in its folder stay.
+    """Write a stage completely or not at all; other files in its folder stay.
 
     Parameters
     ----------
-    run : its directory, which must be there
-    place : of the folder in it, such as ``export/loihi``
+    run : the run's directory, which must exist
+    place : the folder in it, such as ``export/loihi``
     content : the files, by name
     record : JSON values for the manifest
 
     Raises
     ------
     UserError
-        If it cannot be written; then what was there before still is.
+        If it cannot be written; the earlier stage is then still there.
     """
     folder = run / place
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
@@ -96,11 +96,13 @@ def write(run: Path, place: str, content: Mapping[str, bytes], record: Mapping[s
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
         why = error.strerror or error
-        raise UserError(f"{folder}: cannot be written ({why}); what was there is kept") from None
+        raise UserError(
+            f"{folder}: cannot be written ({why}); the earlier files are kept"
+        ) from None
 
 
 def _keep_others(old: Path, new: Path) -> None:
-    """Take along what a user, or another stage, put beside the stage's files."""
+    """Keep the files that a user, or another stage, put beside the stage's files."""
     own = {MANIFEST}
     with contextlib.suppress(UserError, TypeError, KeyError):
         own |= set(files.read_json(old / MANIFEST)["files"])
@@ -114,7 +116,7 @@ def _keep_others(old: Path, new: Path) -> None:
 
 
 def _link(old: str | Path, new: str | Path) -> None:
-    """Give a file a second name, or copy it where a file has one only."""
+    """Hard-link a file, or copy it where hard links are impossible."""
     try:
         os.link(old, new, follow_symlinks=False)
     except OSError:
@@ -139,7 +141,7 @@ def _put_in_place(fresh: Path, target: Path) -> None:
 
 
 def read(run: Path, place: str, *names: str, again: str) -> Stage:
-    """Read files of a stage, all of the same writing.
+    """Read files of a stage that were written together.
 
     Parameters
     ----------
@@ -154,7 +156,7 @@ def read(run: Path, place: str, *names: str, again: str) -> Stage:
     try:
         return _read(folder, folder, place, names, again)
     except UserError as error:
-        # It may have changed places with a new one just now, or have been killed at that.
+        # A new folder may be replacing it right now, or the process that did was killed.
         for where in (folder, *_set_aside(folder), folder):
             with contextlib.suppress(UserError):
                 return _read(where, folder, place, names, again)
@@ -162,25 +164,24 @@ def read(run: Path, place: str, *names: str, again: str) -> Stage:
 
 
 def is_there(run: Path, place: str) -> bool:
-    """Whether a stage was written, whole or damaged."""
+    """Whether a stage was written, even if it is damaged."""
     folder = run / place
     return folder.exists() or bool(_set_aside(folder)) or folder.exists()
 
 
 def _read(where: Path, folder: Path, place: str, names: tuple[str, ...], again: str) -> Stage:
-    """Read a stage that lies in ``where`` for the time being."""
+    """Read a stage whose files are in ``where`` at the moment."""
     manifest = folder / MANIFEST
     record = _manifest(where, folder, again)
     if (stage := record.get("stage")) != place:
-        raise UserError(f"{manifest}: it is that of {stage}, not of {place}; run `{again}` again")
+        raise UserError(f"{manifest}: it belongs to {stage}, not to {place}; run `{again}` again")
     content = {}
     for name in names:
         path = folder / name
         data = _bytes(where / name, path, again)
         if hashlib.sha256(data).hexdigest() != record["files"].get(name):
             raise UserError(
-                f"{path}: damaged, or not the file that was written with {MANIFEST}; "
-                f"run `{again}` again"
+                f"{path}: damaged, or not written together with {MANIFEST}; run `{again}` again"
             )
         content[name] = data
     return Stage(folder, record, content)
@@ -195,7 +196,7 @@ def _manifest(where: Path, folder: Path, again: str) -> dict[str, Any]:
     if not isinstance(record, dict) or KEY not in record or "files" not in record:
         raise UserError(f"{path}: it has no checksum; run `{again}` again")
     if not is_whole(record):
-        raise UserError(f"{path}: its checksum does not match its content; run `{again}` again")
+        raise UserError(f"{path}: its checksum does not match; run `{again}` again")
     if not isinstance(record["files"], dict):
         raise UserError(f"{path}: it names no files; run `{again}` again")
     return record
@@ -213,7 +214,7 @@ def _bytes(where: Path, named: Path, again: str) -> bytes:
 
 
 def _set_aside(folder: Path) -> list[Path]:
-    """Return what was set aside for a new folder that is not in its place yet."""
+    """Return old folders that were set aside, if the new folder is not in place yet."""
     target = folder.resolve()
     if target.exists():
         return []
@@ -221,7 +222,7 @@ def _set_aside(folder: Path) -> list[Path]:
 
 
 def _leftovers(parent: Path) -> list[tuple[Path, str, bool]]:
-    """Return what has names of unfinished writes: path, whose it is, whether it was set aside."""
+    """Return leftovers of interrupted writes: path, stage, and whether it was set aside."""
     try:
         paths = sorted(parent.iterdir())
     except OSError:
@@ -231,9 +232,9 @@ def _leftovers(parent: Path) -> list[tuple[Path, str, bool]]:
 
 
 def put_in_order(parent: Path, only: str | None = None) -> None:
-    """Remove what was interrupted in a folder, and put back what it had set aside.
+    """Remove unfinished folders, and put back old ones that were set aside.
 
-    Only for a process that alone writes there, or alone writes what has the name ``only``.
+    Call it only in a process that holds the folder, or holds what is named ``only``.
 
     Raises
     ------

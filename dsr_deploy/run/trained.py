@@ -1,4 +1,4 @@
-"""A trained network: what a run keeps of it, and loading it again with the data it belongs to."""
+"""A trained network in its run, and the data that belong to it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RESTORE: Final = (
 
 @dataclass(frozen=True)
 class Description:
-    """What config.json says of a run.
+    """The content of config.json.
 
     Attributes
     ----------
@@ -248,7 +248,7 @@ def describe(run: RunDirectory) -> Description:
         If it is missing or damaged.
     """
     settings = config.read(run.config)
-    again = "train again, in another directory"
+    again = "train again in another directory"
     stored = records.read(_Stored, files.read_json(run.config), str(run.config), again)
     samples, contents = stored.samples, stored.contents
     if settings.dataset == TENSORS.name and settings.data_dir is None:
@@ -281,8 +281,8 @@ def load_trained(run: RunDirectory) -> Trained:
     description = describe(run)
     if not run.best_checkpoint.exists():
         raise UserError(
-            f"{run.path}: no network of its training was kept yet; continue it with "
-            f"`{run.command('train --resume')}`, or train anew if it failed"
+            f"{run.path}: no epoch of its training is complete yet; continue it with "
+            f"`{run.command('train --resume')}`, or train again if it failed"
         )
     settings = description.config
     network = build(settings, description.topology)

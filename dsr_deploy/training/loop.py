@@ -250,7 +250,7 @@ class Training:
     def _diverged(self, found: str) -> UserError:
         lr = self.settings.lr
         return UserError(
-            f"{found}; train anew, in another directory, with a lower --lr (it is {lr}) or more "
+            f"{found}; train again in another directory, with a lower --lr (it is {lr}) or more "
             "--warmup-epochs: resumed, this run would end the same"
         )
 

@@ -217,7 +217,7 @@ def test_a_run_is_not_overwritten(here: Path, capsys: pytest.CaptureFixture[str]
     before = run.config.read_bytes()
     assert cli.run(["train", "--run", "run"]) == 1
     assert capsys.readouterr().err == (
-        "error: run: holds a run already; continue it with --resume, or name another directory\n"
+        "error: run: already holds a run; continue it with --resume, or name another directory\n"
     )
     assert run.config.read_bytes() == before
 
@@ -381,7 +381,8 @@ def test_one_process_at_a_time_writes_in_a_run(
         ):
             assert cli.run([*line.split(), "--run", "run"]) == 1
             assert capsys.readouterr().err == (
-                "error: run: another process works here now; let it end, or name another directory "
+                "error: run: another process is working here; wait for it, or name another "
+                "directory "
                 "with --run DIR\n"
             )
         assert cli.run(["verify", "--engines", "event", "--samples", "2", "--run", "run"]) == 0
@@ -419,8 +420,8 @@ def test_a_run_stopped_in_its_first_epoch_is_to_be_resumed(
     sample_run.write(here / "run")
     assert cli.run(["quantize", "--run", "run"]) == 1
     assert capsys.readouterr().err == (
-        "error: run: no network of its training was kept yet; continue it with "
-        "`dsr-deploy train --resume --run run`, or train anew if it failed\n"
+        "error: run: no epoch of its training is complete yet; continue it with "
+        "`dsr-deploy train --resume --run run`, or train again if it failed\n"
     )
 
 

@@ -122,8 +122,8 @@ def test_a_truncated_checkpoint_is_refused(
         path.write_bytes(whole)
     errors = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error: ")]
     assert len(errors) == 1
-    assert errors[0].startswith(f"error: {path}: not a whole checkpoint (")
-    assert errors[0].endswith("; train again, in another directory")
+    assert errors[0].startswith(f"error: {path}: not a complete checkpoint (")
+    assert errors[0].endswith("; train again in another directory")
 
 
 def _a_file(latest: Path) -> None:

@@ -80,8 +80,8 @@ def test_two_processes_resume_to_the_same_end(place: Path, tmp_path: Path) -> No
     os.kill(int(children[1]), signal.SIGKILL)
     killed = launcher.wait(process, logs)
     gone = (
-        "error: another process of this run has ended without a word (killed, or out of memory?); "
-        "a training continues with --resume"
+        "error: another process of this run ended without an error (killed, or out of memory?); "
+        "continue a training with --resume"
     )
     assert killed.code == 1
     assert killed.errors in ([gone], [])  # the launcher may stop the other one first

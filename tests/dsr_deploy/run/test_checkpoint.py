@@ -21,7 +21,7 @@ from dsr_deploy.run import checkpoint, config, seal
 
 SETTINGS = config.resolve()
 HISTORY = [{"epoch": 1, "loss": 0.1}]
-AGAIN = "train again, in another directory"
+AGAIN = "train again in another directory"
 
 
 def _network() -> torch.nn.Module:
@@ -82,9 +82,7 @@ def test_a_flipped_bit_is_called_damage(path: Path) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 0x40
     path.write_bytes(damaged)
-    with _refused(
-        f"{path}: damaged, its checksum does not match its content; restore it, or {AGAIN}"
-    ):
+    with _refused(f"{path}: damaged (its checksum does not match); restore it, or {AGAIN}"):
         _load(path)
 
 
@@ -110,8 +108,7 @@ def _add_tensor(name: str, *shape: int) -> Edit:
 def test_a_state_of_no_parameter_is_refused(path: Path, name: str) -> None:
     _rewritten(path, _add_tensor(name, 1))
     with _refused(
-        f"{path}: tensor '{name}' of shape (1,) is no state of the optimizer that config.json "
-        f"describes; {AGAIN}"
+        f"{path}: tensor '{name}' of shape (1,) does not fit the optimizer in config.json; {AGAIN}"
     ):
         _load(path)
 
@@ -119,8 +116,8 @@ def test_a_state_of_no_parameter_is_refused(path: Path, name: str) -> None:
 def test_a_state_of_another_shape_is_refused(path: Path) -> None:
     _rewritten(path, _add_tensor("optimizer.0.momentum_buffer", 5, 5))
     with _refused(
-        f"{path}: tensor 'optimizer.0.momentum_buffer' of shape (5, 5) is no state of the "
-        f"optimizer that config.json describes; {AGAIN}"
+        f"{path}: tensor 'optimizer.0.momentum_buffer' of shape (5, 5) does not fit the "
+        f"optimizer in config.json; {AGAIN}"
     ):
         _load(path)
 
@@ -128,7 +125,7 @@ def test_a_state_of_another_shape_is_refused(path: Path) -> None:
 def test_what_is_no_checkpoint_is_refused(path: Path) -> None:
     for about in ('{"history": []}', "[]", "1", '{"config": 1}'):
         save_file({"a": torch.zeros(1)}, path, {"about": about})
-        with _refused(f"{path}: no checkpoint of a training; {AGAIN}"):
+        with _refused(f"{path}: not a checkpoint of a training; {AGAIN}"):
             _load(path)
 
 
@@ -138,20 +135,20 @@ def test_a_checkpoint_of_an_earlier_version_is_loaded_and_doubted(path: Path) ->
     _rewritten(path, lambda about, _: about.pop(seal.KEY), sealed=False)
     earlier, same, _ = _load(path)
     assert checkpoint.doubt(earlier) == (
-        "the checkpoint has no checksum, since an earlier version wrote it: damage to it would not "
-        "be seen"
+        "the checkpoint has no checksum, because an earlier version wrote it: damage would go "
+        "unnoticed"
     )
     assert all(torch.equal(same[name], weights[name]) for name in weights)
     # It is not enough to rename the checksum.
     _rewritten(path, lambda about, _: about.update(sha257="0"), sealed=False)
-    with pytest.raises(UserError, match="damaged, its checksum does not match"):
+    with pytest.raises(UserError, match=r"damaged \(its checksum does not match"):
         _load(path)
 
 
 def test_metadata_nested_too_deep_are_refused(path: Path) -> None:
     save_file({"a": torch.zeros(1)}, path, {"about": "[" * 10_000 + "]" * 10_000})
     with pytest.raises(
-        UserError, match=rf"latest\.safetensors: not a whole checkpoint \(.*{AGAIN}$"
+        UserError, match=rf"latest\.safetensors: not a complete checkpoint \(.*{AGAIN}$"
     ):
         _load(path)
 
@@ -173,7 +170,8 @@ def test_a_checkpoint_of_other_settings_is_refused_where_they_decide(path: Path,
         _load(path)
         return
     with _refused(
-        f"{path}: of a run with {name} {other}, config.json says {own}; they do not belong together"
+        f"{path}: from a run with {name} {other}, but config.json has {own}; they do not "
+        "belong together"
     ):
         _load(path)
 

@@ -18,7 +18,7 @@ from dsr_deploy.run import directory as run_directory
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.stages.export import export
 
-OUT = "name a run with --run DIR, or train anew"
+OUT = "name a run with --run DIR, or train again"
 
 
 def _refused(message: str) -> pytest.RaisesExc[UserError]:
@@ -70,8 +70,8 @@ def _a_file(runs: Path) -> None:
             f"runs/latest: leads to 'latest', which is not there (moved or removed?); {OUT}",
         ),
         (_no_run, f"runs/latest: leads to 'one', which holds no run; {OUT}"),
-        (_a_folder, f"runs/latest: not the link that `dsr-deploy train` makes; {OUT}"),
-        (_a_file, f"runs/latest: not the link that `dsr-deploy train` makes; {OUT}"),
+        (_a_folder, f"runs/latest: not the link that `dsr-deploy train` creates; {OUT}"),
+        (_a_file, f"runs/latest: not the link that `dsr-deploy train` creates; {OUT}"),
     ],
 )
 def test_a_link_that_leads_to_no_run_says_so(

@@ -24,7 +24,7 @@ SMALL = {"timesteps": 1, "epochs": 2, "batch_size": 256, "precision": "fp32", "d
 
 def _gone(run: Path, command: str) -> str:
     return (
-        f"{run}: no longer the directory in which this work began (moved, removed or replaced?), "
+        f"{run}: no longer the directory where this work began (moved, removed or replaced?), "
         f"so nothing more was written; run `dsr-deploy {command} --run DIR` with DIR where it is "
         "now"
     )

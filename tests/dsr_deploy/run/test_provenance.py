@@ -40,14 +40,15 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def quantized(run: RunDirectory) -> str:
     return (
-        f"quantized-4 is of an earlier network; `dsr-deploy quantize --bits 4 --run {run.path}` "
+        f"quantized-4 is from an earlier network; `dsr-deploy quantize --bits 4 --run {run.path}` "
         "renews it"
     )
 
 
 def exported(run: RunDirectory) -> str:
     return (
-        "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4 --chip "
+        "export/loihi is from an earlier network; "
+        "`dsr-deploy export --target loihi --bits 4 --chip "
         f"loihi2 --run {run.path}` renews it"
     )
 

@@ -154,14 +154,14 @@ def test_a_write_that_is_killed_at_any_step_leaves_the_stage_whole(run: Path) ->
 def test_a_full_disk_is_one_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Fails(monkeypatch, 3, OSError(errno.ENOSPC, "No space left on device"))
     with _refused(
-        f"{run / PLACE}: cannot be written (No space left on device); what was there is kept"
+        f"{run / PLACE}: cannot be written (No space left on device); the earlier files are kept"
     ):
         stage.write(run, PLACE, NEW, {})
 
 
 def test_a_file_in_the_way_is_one_line(run: Path) -> None:
     (run / "reports").write_text("mine")
-    message = f"{run / 'reports'}: cannot be written (Not a directory); what was there is kept"
+    message = f"{run / 'reports'}: cannot be written (Not a directory); the earlier files are kept"
     with _refused(message):
         stage.write(run, "reports", NEW, {})
     assert (run / "reports").read_text() == "mine"
@@ -171,7 +171,7 @@ def test_a_file_in_the_way_is_one_line(run: Path) -> None:
 def test_a_run_that_is_gone_does_not_grow_again(run: Path, tmp_path: Path) -> None:
     run.rename(tmp_path / "moved")
     with _refused(
-        f"{run / PLACE}: cannot be written (No such file or directory); what was there is kept"
+        f"{run / PLACE}: cannot be written (No such file or directory); the earlier files are kept"
     ):
         stage.write(run, PLACE, NEW, {})
     assert not run.exists()
@@ -206,7 +206,7 @@ def test_damage_is_named_with_the_command_that_renews_the_stage(run: Path) -> No
     path = run / PLACE / "a.bin"
     path.write_bytes(b"other")
     again = f"run `{AGAIN}` again"
-    with _refused(f"{path}: damaged, or not the file that was written with manifest.json; {again}"):
+    with _refused(f"{path}: damaged, or not written together with manifest.json; {again}"):
         _read(run)
     path.unlink()
     with _refused(f"{path}: not there; {again}"):
@@ -221,7 +221,7 @@ def test_damage_is_named_with_the_command_that_renews_the_stage(run: Path) -> No
         ("[" * 10_000 + "]" * 10_000, "not valid JSON (nested too deeply)"),
         ("[]", "it has no checksum"),
         ("{}", "it has no checksum"),
-        (whole.replace('"bits": 4', '"bits": 8'), "its checksum does not match its content"),
+        (whole.replace('"bits": 4', '"bits": 8'), "its checksum does not match"),
     ):
         manifest.write_text(text)
         with _refused(f"{manifest}: {what}; {again}"):
@@ -234,7 +234,7 @@ def test_damage_is_named_with_the_command_that_renews_the_stage(run: Path) -> No
 def test_a_stage_in_the_place_of_another_is_refused(run: Path) -> None:
     shutil.copytree(run / PLACE, run / "quantized-4")
     manifest = run / "quantized-4" / stage.MANIFEST
-    with _refused(f"{manifest}: it is that of export/loihi, not of quantized-4; run `x` again"):
+    with _refused(f"{manifest}: it belongs to export/loihi, not to quantized-4; run `x` again"):
         stage.read(run, "quantized-4", "a.bin", again="x")
 
 

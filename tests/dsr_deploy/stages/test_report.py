@@ -67,9 +67,10 @@ def test_report_names_what_is_of_an_earlier_network(tmp_path: Path) -> None:
     sample_run.put_quantized(run, sample_run.network(seed=1))
     text = _Page(report(run)).text
     for line in (
-        "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4 --chip "
+        "export/loihi is from an earlier network; "
+        "`dsr-deploy export --target loihi --bits 4 --chip "
         f"loihi2 --run {run.path}` renews it.",
-        f"reports/simulate.json is of an earlier network; `dsr-deploy simulate --run {run.path}` "
+        f"reports/simulate.json is from an earlier network; `dsr-deploy simulate --run {run.path}` "
         "renews it.",
     ):
         assert line in text
@@ -110,7 +111,7 @@ def test_a_line_of_metrics_without_a_field_is_refused(tmp_path: Path) -> None:
         run.metrics.write_text(f"{other.strip()}\n")
         _refused(
             run,
-            "metrics.jsonl is not that of whole epochs; remove it"
+            "metrics.jsonl must have every epoch from 1 on; remove it"
             if message is None
             else f"metrics.jsonl, {message}",
         )
@@ -131,7 +132,7 @@ def test_a_field_of_the_configuration_is_named(
 ) -> None:
     run = sample_run.write(tmp_path / "run")
     _change_config(run, change)
-    _refused(run, f"config.json: {message}; train again, in another directory")
+    _refused(run, f"config.json: {message}; train again in another directory")
 
 
 def test_zero_is_not_false(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_zero_is_not_false(tmp_path: Path) -> None:
     _change_config(run, {"input": shown | {"framed": 0}})
     _refused(
         run,
-        "config.json: field 'input.framed' is 0, not true or false; train again, in another "
+        "config.json: field 'input.framed' is 0, not true or false; train again in another "
         "directory",
     )
 
@@ -196,7 +197,7 @@ def test_what_a_foreign_run_says_becomes_no_command(tmp_path: Path) -> None:
     sample_run.put(run, "export/loihi", {}, chip=chip, made_from="another")
     shutil.copytree(run.path / "export/loihi", run.path / "export" / "nir; touch PWNED")
     assert str(provenance.stale(run)["export/loihi"]) == (
-        "export/loihi is of an earlier network; `dsr-deploy export --target loihi --bits 4 --run "
+        "export/loihi is from an earlier network; `dsr-deploy export --target loihi --bits 4 --run "
         f"{run.path}` renews it"
     )
     assert "PWNED" not in "".join(map(str, provenance.stale(run).values()))
@@ -226,7 +227,7 @@ def test_epochs_are_read_from_the_checkpoint_which_has_a_checksum(tmp_path: Path
     report(run)
     damaged = run.latest_checkpoint.read_bytes()
     run.latest_checkpoint.write_bytes(damaged[:-1] + bytes([damaged[-1] ^ 1]))
-    with pytest.raises(UserError, match=r"latest\.safetensors: damaged, its checksum does not"):
+    with pytest.raises(UserError, match=r"latest\.safetensors: damaged \(its checksum does not"):
         report(run)
 
 
@@ -234,8 +235,8 @@ def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
     run = sample_run.write(tmp_path / "run")
     run.result.write_text(run.result.read_text().replace("0.1875", "0.9875"))
     message = (
-        f"{run.result}: damaged, its checksum does not match its content; `dsr-deploy train "
-        f"--resume --run {run.path}` writes it anew"
+        f"{run.result}: damaged (its checksum does not match); `dsr-deploy train "
+        f"--resume --run {run.path}` writes it again"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         report(run)

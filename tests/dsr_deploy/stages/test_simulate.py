@@ -158,7 +158,7 @@ def test_a_prediction_that_differs_is_named(run: RunDirectory) -> None:
         (
             "quantized-4/predictions.json",
             "[1, 2]",
-            "{file}: damaged, or not the file that was written with manifest.json; run "
+            "{file}: damaged, or not written together with manifest.json; run "
             "`dsr-deploy quantize --bits 4 --run {run}` again",
         ),
         (

@@ -68,7 +68,7 @@ def test_training_says_when_a_killed_run_could_be_resumed(tmp_path: Path) -> Non
 def test_weights_that_are_not_finite_stop_the_training(tmp_path: Path) -> None:
     settings = config.resolve(**SMALL, lr=1e38)
     message = (
-        "weights are not finite after epoch 1; train anew, in another directory, with a lower --lr "
+        "weights are not finite after epoch 1; train again in another directory, with a lower --lr "
         "(it is 1e+38) or more --warmup-epochs: resumed, this run would end the same"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
@@ -206,8 +206,8 @@ def test_a_run_does_not_go_on_from_the_checkpoint_of_another(
     train(settings, other)
     shutil.copy(other.latest_checkpoint, stopped.latest_checkpoint)
     message = (
-        f"{stopped.latest_checkpoint}: of a run with timesteps 2, config.json says 1; they do not "
-        "belong together"
+        f"{stopped.latest_checkpoint}: from a run with timesteps 2, but config.json has 1; they do "
+        "not belong together"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         _resume(stopped)
@@ -216,8 +216,8 @@ def test_a_run_does_not_go_on_from_the_checkpoint_of_another(
 def test_a_run_does_not_go_on_from_a_checkpoint_without_an_optimizer(stopped: RunDirectory) -> None:
     shutil.copy(stopped.best_checkpoint, stopped.latest_checkpoint)
     message = (
-        f"{stopped.latest_checkpoint}: it holds no state of the optimizer, so no training goes on "
-        "from it; train again, in another directory"
+        f"{stopped.latest_checkpoint}: it has no optimizer state, so no training can continue "
+        "from it; train again in another directory"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         _resume(stopped)
@@ -266,7 +266,7 @@ def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     train(config.resolve(**SMALL), run)
     before = run.best_checkpoint.read_bytes()
     message = (
-        f"{run.path}: holds a run already; continue it with --resume, or name another directory"
+        f"{run.path}: already holds a run; continue it with --resume, or name another directory"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         train(config.resolve(**SMALL, seed=1), run)
@@ -286,7 +286,7 @@ def _with_history(run: RunDirectory, history: Any) -> None:
 @pytest.mark.parametrize(
     ("history", "what"),
     [
-        ([], "its history is of no training"),
+        ([], "its history has no epochs"),
         ([{"epoch": 1}], "its history, epoch 1: field 'lr' is missing"),
         ([1], "its history, epoch 1: it is 1, not an object"),
     ],
@@ -298,7 +298,7 @@ def test_a_run_does_not_go_on_from_another_history(
     with pytest.raises(UserError) as error:
         _resume(stopped)
     assert str(error.value) == (
-        f"{stopped.latest_checkpoint}: {what}; train again, in another directory"
+        f"{stopped.latest_checkpoint}: {what}; train again in another directory"
     )
 
 

@@ -246,7 +246,7 @@ def test_a_file_with_one_changed_bit_is_not_run(run: RunDirectory) -> None:
     weight.raw_data = bytes([weight.raw_data[0] ^ 8]) + weight.raw_data[1:]
     path.write_bytes(model.SerializeToString())
     assert refused(run, "event", "onnx") == (
-        f"{path}: damaged, or not the file that was written with manifest.json; run "
+        f"{path}: damaged, or not written together with manifest.json; run "
         f"`dsr-deploy export --target onnx --run {run.path}` again"
     )
 
