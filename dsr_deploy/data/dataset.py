@@ -88,7 +88,7 @@ class Dataset:
     def save(self, directory: str | Path) -> None:
         """Write the samples to ``data.safetensors`` in a folder.
 
-        ``dsr-deploy train --dataset tensors --data-dir FOLDER`` trains on them.
+        Training takes them as the data set ``tensors`` of that folder.
 
         Raises
         ------

@@ -162,7 +162,7 @@ def _pixels(split: FolderSplit, path: str, seed: int | None) -> Pixels:
     elif image.size != (width, height):
         raise DataError(
             f"{path}: an image of {image.width}x{image.height} pixels, the first one has "
-            f"{width}x{height}; bring all to one size with --image-size"
+            f"{width}x{height}; bring all to one size with image_size"
         )
     return np.array(image).reshape(height, width, channels).transpose(2, 0, 1)
 

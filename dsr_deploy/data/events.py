@@ -137,7 +137,7 @@ class _Store:
             reason = getattr(error, "strerror", None) or error
             raise DataError(
                 f"{self.file}: cannot be written ({reason}); the frames are kept beside the "
-                "recordings: make room for them there, or name a copy with --data-dir"
+                "recordings: make room for them there, or name a copy with data_dir"
             ) from None
         if kept is None:
             raise DataError(f"{self.file}: another program changes it; let it end")

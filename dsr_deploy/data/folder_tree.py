@@ -53,7 +53,7 @@ def find(directory: Path, tests: tuple[str, str]) -> FolderTree:
 def _find(directory: Path, tests: tuple[str, str]) -> FolderTree:
     if not directory.is_dir():
         raise DataError(
-            f"{directory}: there is no such directory; name the data set's with --data-dir"
+            f"{directory}: there is no such directory; name the data set's with data_dir"
         )
     train = directory / "train"
     if not train.is_dir():
@@ -93,7 +93,7 @@ def _find(directory: Path, tests: tuple[str, str]) -> FolderTree:
 def _what_is_there(directory: Path) -> str:
     names = _subfolders(directory)
     if len(names) == 1 and (directory / names[0] / "train").is_dir():
-        return f"; name {directory / names[0]}, which has one, with --data-dir"
+        return f"; name {directory / names[0]}, which has one, with data_dir"
     return f"; it holds {_few(names)}" if names else ""
 
 

@@ -51,7 +51,7 @@ def load(
         raise DataError(f"data set '{name}': image_size must be at least 1, not {image_size}")
     if data_dir is None and source.needs_files:
         raise DataError(
-            f"data set '{name}': its files are needed; give their directory with --data-dir"
+            f"data set '{name}': its files are needed; give their directory with data_dir"
         )
     return source.load(
         Request(

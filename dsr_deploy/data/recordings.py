@@ -108,7 +108,7 @@ def _folder(directory: Path, download: bool) -> Path:
         if not download:
             raise DataError(
                 f"{directory}: there is no folder extract/ with the recordings; put them there, or "
-                "name their place with --data-dir"
+                "name their place with data_dir"
             )
         archives.download(directory)
     return next((place for place in places if place.is_dir()), places[0])

@@ -65,7 +65,7 @@ class Source:
 
     Attributes
     ----------
-    name : as ``--dataset`` takes it
+    name : of the data set
     load : reads the samples; it imports what it needs, such as torch, when it is called.
         Raises DataError if files are missing, damaged or of the wrong kind.
     training : what a training begins with

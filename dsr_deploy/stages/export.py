@@ -64,7 +64,7 @@ def export(
         If nothing was quantized, a file is damaged, or the target cannot express the network.
     """
     if target not in TARGETS:
-        raise UserError(f"target {target!r} is unknown; choose from {', '.join(TARGETS)}")
+        raise UserError(f"target {target!r}: choose one of {', '.join(TARGETS)}")
     kind = load_target(target)
     if chip is not None and not kind.for_chip:
         raise UserError(f"chip {chip!r} for target {target!r}; only the target loihi has chips")

@@ -63,15 +63,15 @@ class QuantizeConfig:
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
-            raise UserError(f"bits {self.bits}; 2 to 8 are possible")
+            raise UserError(f"bits must be 2 to 8, not {self.bits}")
         if self.epochs is not None and not 0 <= self.epochs <= 100_000:
-            raise UserError(f"epochs {self.epochs}; 0 to 100000 are possible")
+            raise UserError(f"epochs must be 0 to 100000, not {self.epochs}")
         if not (math.isfinite(self.lr) and self.lr > 0):
-            raise UserError(f"lr {self.lr}; it must be positive and finite")
+            raise UserError(f"lr must be positive and finite, not {self.lr}")
         if self.batch_size is not None and self.batch_size < 2:
-            raise UserError(f"batch_size {self.batch_size}; at least 2")
+            raise UserError(f"batch_size must be at least 2, not {self.batch_size}")
         if self.granularity not in ("channel", "layer"):
-            raise UserError(f"granularity {self.granularity!r}; known are channel, layer")
+            raise UserError(f"granularity {self.granularity!r}: choose one of channel, layer")
 
 
 def quantize(
@@ -96,18 +96,18 @@ def quantize(
     UserError
         If there is no trained network, the data do not fit it, or no 24-bit register holds it.
     """
-    said = progress or Silent()
+    progress = progress or Silent()
     device = resolve_device(settings.device)
     place = run.quantized(settings.bits).name
     with hold(run, f"quantize --bits {settings.bits}", place) as held:
         trained = load_trained(run)
         if trained.doubt is not None:
-            said.note(trained.doubt)
-        dataset = load_same_data(trained.description, said, data_dir)
+            progress.note(trained.doubt)
+        dataset = load_same_data(trained.description, progress, data_dir)
         held.check()
         keep_place(run, data_dir)
         try:
-            network, row, predictions = _quantize(trained, dataset, settings, device, said)
+            network, row, predictions = _quantize(trained, dataset, settings, device, progress)
         except HardwareError as error:
             raise UserError(str(error)) from None
         content = {

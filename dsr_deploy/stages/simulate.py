@@ -103,7 +103,7 @@ def simulate(
     if threads is not None and threads < 1:
         raise UserError(f"threads must be at least 1, not {threads}")
     if engine not in ENGINES:
-        raise UserError(f"engine {engine!r} is unknown; choose from {', '.join(ENGINES)}")
+        raise UserError(f"engine {engine!r}: choose one of {', '.join(ENGINES)}")
     if obstacle := load_engine(engine).obstacle():
         raise UserError(f"{engine}: {obstacle}")
     with distributed.process_group(torch.device("cpu")) as rank:

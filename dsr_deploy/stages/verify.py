@@ -45,7 +45,7 @@ def verify(
     """
     for name in engines or ():
         if name not in ENGINES:
-            raise UserError(f"engine {name!r} is unknown; choose from {', '.join(ENGINES)}")
+            raise UserError(f"engine {name!r}: choose one of {', '.join(ENGINES)}")
     if engines is not None and set(engines) == {BASELINE}:
         raise UserError(f"engine '{BASELINE}' alone; name one to compare with it")
     progress = progress or Silent()

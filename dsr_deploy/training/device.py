@@ -23,12 +23,12 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device {name!r}; auto, cpu, cuda and cuda:N are known") from None
+        raise UserError(f"device {name!r}: choose one of auto, cpu, cuda, cuda:N") from None
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device {name!r}; auto, cpu, cuda and cuda:N are known")
+        raise UserError(f"device {name!r}: choose one of auto, cpu, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"device {name!r}: {torch.cuda.device_count()} GPUs are visible here; use --device cpu"
+            f"device {name!r}: {torch.cuda.device_count()} GPUs are visible; use the device cpu"
         )
     if device.type == "cuda":  # where torch's own default rounds float32 to 10 bits
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -51,7 +51,7 @@ def resolve_precision(name: PrecisionName, device: torch.device) -> Precision:
     if name == "fixed16" and (cuda or not int8_convolution.is_exact()):
         raise UserError(
             f"precision 'fixed16': {'a GPU' if cuda else 'this processor'} has no convolution of "
-            "bytes here; use --precision fp32 or bf16"
+            "bytes here; use fp32 or bf16"
         )
     if name != "auto":
         return name

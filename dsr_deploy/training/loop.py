@@ -250,8 +250,8 @@ class Training:
     def _diverged(self, found: str) -> UserError:
         lr = self.settings.lr
         return UserError(
-            f"{found}; train again in another directory, with a lower --lr (it is {lr}) or more "
-            "--warmup-epochs: resumed, this run would end the same"
+            f"{found}; train again in another directory, with a lower lr (it is {lr}) or more "
+            "warmup_epochs: resumed, this run would end the same"
         )
 
     def _report_silent(self, silent: set[str], steps: int) -> None:
@@ -259,11 +259,9 @@ class Training:
         if not names:
             return
         settings = self.settings
-        way = "raise --timesteps, or lower --v-threshold-min"
+        way = "raise timesteps, or lower v_threshold_min"
         if settings.v_threshold is not None:
-            way = (
-                "leave out --v-threshold, which is then chosen from the data, or raise --timesteps"
-            )
+            way = "leave out v_threshold, which is then chosen from the data, or raise timesteps"
         self.progress.note(
             f"no neuron has fired in the first {steps} steps of {', '.join(names)}; nothing behind "
             f"can learn: {way}"

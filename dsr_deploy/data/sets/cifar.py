@@ -64,7 +64,7 @@ def _load(name: str, request: Request) -> Dataset:
             )
             raise DataError(
                 f"{place}: {reason}; unpack {reader.url} into {directory}, or name its place with "
-                "--data-dir"
+                "data_dir"
             ) from None
         pixels = torch.from_numpy(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)))
         parts.append((pixels, torch.tensor(part.targets, dtype=torch.int64)))

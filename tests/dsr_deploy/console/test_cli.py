@@ -120,8 +120,8 @@ WRONG = [
         "see `dsr-deploy simulate --help`",
     ),
     # values out of range
-    ("quantize --bits 9", 1, "bits 9; 2 to 8 are possible"),
-    ("quantize --bits 1", 1, "bits 1; 2 to 8 are possible"),
+    ("quantize --bits 9", 1, "bits must be 2 to 8, not 9"),
+    ("quantize --bits 1", 1, "bits must be 2 to 8, not 1"),
     ("train -T 0", 1, "timesteps must be 1 to 1024, not 0"),
     ("train --epochs 0", 1, "epochs must be 1 to 100000, not 0"),
     ("train --alpha 1.5", 1, "alpha must be above 0 and at most 1, not 1.5"),
@@ -165,13 +165,17 @@ WRONG = [
         "warmup_epochs must be below epochs, 3, not 3; lower warmup_epochs or raise epochs",
     ),
     # devices
-    ("train --device tpu", 1, "device 'tpu'; auto, cpu, cuda and cuda:N are known"),
-    ("train --device cuda:x", 1, "device 'cuda:x'; auto, cpu, cuda and cuda:N are known"),
+    ("train --device tpu", 1, "device 'tpu': choose one of auto, cpu, cuda, cuda:N"),
+    (
+        "train --device cuda:x",
+        1,
+        "device 'cuda:x': choose one of auto, cpu, cuda, cuda:N",
+    ),
     # data
     (
         "train --dataset imagefolder --data-dir none",
         1,
-        "{here}/none: there is no such directory; name the data set's with --data-dir",
+        "{here}/none: there is no such directory; name the data set's with data_dir",
     ),
     # a run directory that cannot be made
     ("train --run file/run", 1, "file/run: cannot be created (Not a directory)"),
@@ -198,7 +202,7 @@ def test_a_gpu_that_is_not_there_is_refused(
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert cli.run(["train", "--device", "cuda"]) == 1
-    message = "error: device 'cuda': 0 GPUs are visible here; use --device cpu\n"
+    message = "error: device 'cuda': 0 GPUs are visible; use the device cpu\n"
     assert capsys.readouterr().err == message
     assert not _left(here)
 
@@ -617,5 +621,5 @@ def test_a_folder_whose_name_begins_with_a_tilde_is_a_folder(
     line = ["train", "--dataset", "imagefolder", "--data-dir", "~old/pics", "--run", "r"]
     assert cli.run(line) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {here}/~old/pics: there is no such directory; name the data set's with --data-dir"
+        f"error: {here}/~old/pics: there is no such directory; name the data set's with data_dir"
     )

@@ -61,4 +61,4 @@ def test_a_configuration_on_unknown_data_is_refused() -> None:
     values = dataclasses.asdict(resolve()) | {"dataset": "emoji"}
     with pytest.raises(UserError) as error:
         from_dict(values)
-    assert str(error.value) == f"dataset 'emoji'; known are {', '.join(DATASETS)}"
+    assert str(error.value) == f"dataset 'emoji': choose one of {', '.join(DATASETS)}"

@@ -301,7 +301,7 @@ def test_progress_is_counted_and_nothing_is_printed(
 def test_missing_recordings_are_named(tmp_path: Path) -> None:
     message = (
         "there is no folder extract/ with the recordings; put them there, or name their place with "
-        "--data-dir"
+        "data_dir"
     )
     fails(tmp_path, f"{tmp_path}: {message}")
     with pytest.raises(DataError, match=r"^data set 'cifar10-dvs': timesteps 0; it is at least 1$"):
@@ -411,6 +411,6 @@ def test_frames_that_cannot_be_written_are_named(
         recordings,
         f"{recordings / 'counts_4_48x48.npy'}: cannot be written (No space left on device); the "
         "frames are kept beside the recordings: make room for them there, or name a copy with "
-        "--data-dir",
+        "data_dir",
     )
     assert {entry.name for entry in recordings.iterdir()} == {"extract", "counts_4_48x48.lock"}

@@ -292,16 +292,14 @@ def test_a_data_set_within_a_hidden_folder_counts(
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     none = tmp_path / "none"
     for name in ("imagefolder", "imagenet"):
-        fails(
-            none, f"{none}: there is no such directory; name the data set's with --data-dir", name
-        )
+        fails(none, f"{none}: there is no such directory; name the data set's with data_dir", name)
 
 
 def test_a_directory_without_train_is_named_with_what_it_holds(tmp_path: Path) -> None:
     missing = f"{tmp_path}: there is no folder train/ with a folder per class in it"
     fails(tmp_path, missing)
     (tmp_path / "pictures" / "train").mkdir(parents=True)
-    fails(tmp_path, f"{missing}; name {tmp_path / 'pictures'}, which has one, with --data-dir")
+    fails(tmp_path, f"{missing}; name {tmp_path / 'pictures'}, which has one, with data_dir")
     (tmp_path / "more").mkdir()
     fails(tmp_path, f"{missing}; it holds 'more', 'pictures'")
 
@@ -529,7 +527,7 @@ def test_an_image_of_another_size_is_named(make_folder: Callable[..., Path], suf
     fails(
         directory,
         f"{file}: an image of 10x20 pixels, the first one has 12x16; "
-        "bring all to one size with --image-size",
+        "bring all to one size with image_size",
     )
 
 

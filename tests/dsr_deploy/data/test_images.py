@@ -149,7 +149,7 @@ def test_damaged_cifar_is_refused_before_it_is_unpickled(
     message = (
         f"{file.parent}: files are missing or damaged; "
         f"unpack file:///nowhere/cifar-10-python.tar.gz into {directory}, or name its place with "
-        "--data-dir"
+        "data_dir"
     )
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         load("cifar10", directory, timesteps=4, download=False)
@@ -163,7 +163,7 @@ def test_a_failed_download_says_so(cifar10: tuple[Path, np.ndarray]) -> None:
         f"{file.parent}: the download failed (<urlopen error [Errno 2] No such file or directory: "
         "'/nowhere/cifar-10-python.tar.gz'>); "
         f"unpack file:///nowhere/cifar-10-python.tar.gz into {directory}, or name its place with "
-        "--data-dir"
+        "data_dir"
     )
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         load("cifar10", directory, timesteps=4)
@@ -192,7 +192,7 @@ def test_a_failed_download_leaves_no_empty_folder(
         (
             "cifar10",
             {},
-            "data set 'cifar10': its files are needed; give their directory with --data-dir",
+            "data set 'cifar10': its files are needed; give their directory with data_dir",
         ),
         ("digits", {"image_size": 8}, "data set 'digits': its image size is fixed; leave "
          "image_size out"),

@@ -88,7 +88,7 @@ def test_data_that_were_moved_are_asked_for_and_taken(
     line = (*command, "--run", "run")
     assert cli.run(line) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {moved / 'pics'}: there is no such directory; name the data set's with --data-dir"
+        f"error: {moved / 'pics'}: there is no such directory; name the data set's with data_dir"
     )
     assert cli.run((*line, "--data-dir", "disk2/pics")) == 0
     # written by all but verify, which writes nothing
@@ -162,7 +162,7 @@ def test_what_is_missing_later_is_not_downloaded(
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"error: {tmp_path / 'pics' / 'cifar-10-batches-py'}: files are missing or damaged; unpack "
         "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz into "
-        f"{tmp_path / 'pics'}, or name its place with --data-dir"
+        f"{tmp_path / 'pics'}, or name its place with data_dir"
     )
     assert not (tmp_path / "pics").exists()
 

@@ -136,7 +136,7 @@ def test_a_failure_of_all_is_told_once(tmp_path: Path) -> None:
     ended = launcher.run(*line, cwd=tmp_path, processes=2, logs=tmp_path / "logs")
     assert ended.code == 1
     assert ended.errors == [
-        f"error: {tmp_path}/none: there is no such directory; name the data set's with --data-dir"
+        f"error: {tmp_path}/none: there is no such directory; name the data set's with data_dir"
     ]
     assert not (tmp_path / "run").exists()
 

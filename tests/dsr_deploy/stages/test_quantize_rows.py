@@ -274,15 +274,15 @@ def test_layers_without_such_neurons_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"bits": 1}, "bits 1; 2 to 8 are possible"),
-        ({"bits": 9}, "bits 9; 2 to 8 are possible"),
-        ({"epochs": -1}, "epochs -1; 0 to 100000 are possible"),
-        ({"epochs": 100_001}, "epochs 100001; 0 to 100000 are possible"),
-        ({"lr": 0.0}, "lr 0.0; it must be positive and finite"),
-        ({"lr": float("inf")}, "lr inf; it must be positive and finite"),
-        ({"lr": float("nan")}, "lr nan; it must be positive and finite"),
-        ({"batch_size": 1}, "batch_size 1; at least 2"),
-        ({"granularity": "row"}, "granularity 'row'; known are channel, layer"),
+        ({"bits": 1}, "bits must be 2 to 8, not 1"),
+        ({"bits": 9}, "bits must be 2 to 8, not 9"),
+        ({"epochs": -1}, "epochs must be 0 to 100000, not -1"),
+        ({"epochs": 100_001}, "epochs must be 0 to 100000, not 100001"),
+        ({"lr": 0.0}, "lr must be positive and finite, not 0.0"),
+        ({"lr": float("inf")}, "lr must be positive and finite, not inf"),
+        ({"lr": float("nan")}, "lr must be positive and finite, not nan"),
+        ({"batch_size": 1}, "batch_size must be at least 2, not 1"),
+        ({"granularity": "row"}, "granularity 'row': choose one of channel, layer"),
     ],
 )
 def test_settings_have_bounds(choice: dict[str, Any], message: str) -> None:

@@ -41,8 +41,8 @@ def test_a_layer_that_stays_silent_is_reported_with_a_way_out(tmp_path: Path) ->
     epoch = train(settings, RunDirectory(tmp_path), progress=said)
     assert said.notes[:-1] == [
         f"no neuron has fired in the first 1 steps of {', '.join(sorted(epoch.firing_rates))}; "
-        "nothing behind can learn: leave out --v-threshold, which is then chosen from the data, or "
-        "raise --timesteps"
+        "nothing behind can learn: leave out v_threshold, which is then chosen from the data, or "
+        "raise timesteps"
     ]
 
 
@@ -68,8 +68,8 @@ def test_training_says_when_a_killed_run_could_be_resumed(tmp_path: Path) -> Non
 def test_weights_that_are_not_finite_stop_the_training(tmp_path: Path) -> None:
     settings = config.resolve(**SMALL, lr=1e38)
     message = (
-        "weights are not finite after epoch 1; train again in another directory, with a lower --lr "
-        "(it is 1e+38) or more --warmup-epochs: resumed, this run would end the same"
+        "weights are not finite after epoch 1; train again in another directory, with a lower lr "
+        "(it is 1e+38) or more warmup_epochs: resumed, this run would end the same"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         train(settings, RunDirectory(tmp_path))
