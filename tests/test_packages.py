@@ -24,9 +24,10 @@ SIMULATE = """
 import json, sys
 sys.modules["torch"] = None  # importing it fails
 import numpy as np
-from dsr_deploy.hardware import network_file, reference
+from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.chip import load_chip
-from dsr_deploy.hardware.simulator import Simulator
+from dsr_deploy.hardware.event.simulator import Simulator
+from dsr_deploy.hardware.format import network_file
 load_chip("loihi1")
 network = network_file.read(sys.argv[1])
 payloads = np.ones((2, *network.input.shape), np.int8)
