@@ -117,7 +117,7 @@ def compare(
     runners : by name of their engine; the baseline is the reference, else the first
     batch : samples that an engine gets at a time
     """
-    said = progress or Silent()
+    progress = progress or Silent()
     names = list(runners)
     baseline = BASELINE if BASELINE in names else names[0]
     others = [name for name in names if name != baseline]
@@ -127,7 +127,7 @@ def compare(
     scores_differ = dict.fromkeys(others, 0)
     first: Difference | None = None
     starts = range(0, len(payloads), batch)
-    with said.task("verifying", len(starts) * len(names)) as task:
+    with progress.task("verifying", len(starts) * len(names)) as task:
         for start in starts:
             part = payloads[start : start + batch]
             expected = _run(baseline, runners[baseline], part)
@@ -135,10 +135,10 @@ def compare(
             for name, train in (expected.spikes or {}).items():
                 spikes[name] += int(train.sum())
             for name in others:
-                found = _run(name, runners[name], part)
+                actual = _run(name, runners[name], part)
                 task.advance(text=name)
-                where = _compare(name, baseline, found, expected, layers, start, differing[name])
-                scores_differ[name] += int((found.scores != expected.scores).any(axis=1).sum())
+                where = _compare(name, baseline, actual, expected, layers, start, differing[name])
+                scores_differ[name] += int((actual.scores != expected.scores).any(axis=1).sum())
                 first = first or where
     return Verification(len(payloads), baseline, spikes, differing, scores_differ, first)
 
@@ -153,19 +153,19 @@ def _run(name: str, runner: Runner, payloads: Payloads) -> Run:
 def _compare(
     name: str,
     baseline: str,
-    found: Run,
+    actual: Run,
     expected: Run,
     layers: list[str],
     start: int,
     differing: dict[str, int],
 ) -> Difference | None:
     """Count differing spikes per layer; return the first: layer by layer, then by timestep."""
-    assert found.spikes is not None
+    assert actual.spikes is not None
     assert expected.spikes is not None
     first: Difference | None = None
     for layer in layers:
-        mine, theirs = found.spikes[layer], expected.spikes[layer]
-        unequal = mine != theirs
+        ours, reference = actual.spikes[layer], expected.spikes[layer]
+        unequal = ours != reference
         count = int(unequal.sum())
         differing[layer] += count
         if count and first is None:
@@ -179,7 +179,7 @@ def _compare(
                 timestep=timestep,
                 sample=start + sample,
                 neuron=(channel, row, column),
-                found=int(mine[at]),
-                expected=int(theirs[at]),
+                found=int(ours[at]),
+                expected=int(reference[at]),
             )
     return first

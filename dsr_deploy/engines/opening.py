@@ -1,4 +1,4 @@
-"""Opening an engine on what was exported for it.
+"""Opening an engine on the files that were exported for it.
 
 Nothing is converted on the way: what runs is what another tool would read. A file of another
 network than the exported one is refused before anything runs.

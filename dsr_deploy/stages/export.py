@@ -83,11 +83,11 @@ def export(
             content = kind.write(network)
         except HardwareError as error:
             raise UserError(str(error)) from None
-        made = Export(target, width, use, layers)
+        exported = Export(target, width, use, layers)
         about = {"source": f"{source}/{NETWORK}", provenance.KEY: quantized.digest(NETWORK)}
-        record = dataclasses.asdict(made) | about | _profile_record(profile, chip)
+        record = dataclasses.asdict(exported) | about | _profile_record(profile, chip)
         held.write_stage(f"export/{target}", content, record)
-    return made
+    return exported
 
 
 def _profile_record(profile: Chip | None, chip: str | None) -> dict[str, Any]:

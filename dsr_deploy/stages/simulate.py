@@ -107,11 +107,11 @@ def simulate(
     if obstacle := load_engine(engine).obstacle():
         raise UserError(f"{engine}: {obstacle}")
     with distributed.process_group(torch.device("cpu")) as rank:
-        said = (progress or Silent()) if rank.first else Silent()
+        progress = (progress or Silent()) if rank.first else Silent()
         alone = hold(run, "simulate", "reports") if rank.first else contextlib.nullcontext()
         with alone as held:
             distributed.meet()  # the first has put the run in order
-            return _simulate_together(run, samples, engine, threads, data_dir, rank, said, held)
+            return _simulate_together(run, samples, engine, threads, data_dir, rank, progress, held)
 
 
 def _simulate_together(
