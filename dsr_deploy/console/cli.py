@@ -101,8 +101,8 @@ def train(
         _print(as_json, settings, summaries.configuration(settings))
         return
     terminal = Terminal()
-    existing = run if resume else None
-    with _run_to_train(existing, directory, settings) as run, _continued(run, chosen):
+    begun = run_directory.beginning(directory, run_directory.default_name(settings))
+    with contextlib.nullcontext(run) if resume else begun as run, _continued(run, chosen):
         train_run(
             settings,
             run,
@@ -113,20 +113,6 @@ def train(
     if this_rank().first:
         result, text = summaries.trained(run, settings)
         _print(as_json, result, text)
-
-
-def _run_to_train(
-    existing: RunDirectory | None, directory: Path | None, settings: config.Config
-) -> contextlib.AbstractContextManager[RunDirectory]:
-    """Return the run to train in; the first of several processes creates a new one."""
-    rank = this_rank()
-    if existing is not None:
-        return contextlib.nullcontext(existing)
-    if rank.world > 1 and directory is None:
-        raise UserError("several processes need the same directory; name it with --run DIR")
-    if directory is not None and not rank.first:
-        return contextlib.nullcontext(RunDirectory(directory))
-    return run_directory.beginning(directory, run_directory.default_name(settings))
 
 
 @contextlib.contextmanager

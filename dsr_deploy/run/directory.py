@@ -31,6 +31,7 @@ from typing import Final
 
 from dsr_deploy import files
 from dsr_deploy.errors import UserError
+from dsr_deploy.parallel.rank import this_rank
 from dsr_deploy.progress import Progress
 from dsr_deploy.run import config, stage
 from dsr_deploy.run.stage import Stage
@@ -172,11 +173,19 @@ def create(path: Path | None, name: str) -> RunDirectory:
 def beginning(path: Path | None, name: str) -> Iterator[RunDirectory]:
     """Create the directory of a new run, and remove it again if its training could not begin.
 
+    The first of several processes does both; the others yield the same directory.
+
     Raises
     ------
     UserError
-        As :func:`create`.
+        As :func:`create`, or if several processes have no ``path`` to agree on.
     """
+    rank = this_rank()
+    if rank.world > 1 and path is None:
+        raise UserError("several processes need the same directory; name it with --run DIR")
+    if path is not None and not rank.first:
+        yield RunDirectory(path)
+        return
     place = path or RUNS
     new = [folder for folder in (place, *place.parents) if not folder.exists()]
     run = create(path, name)

@@ -166,3 +166,34 @@ def test_what_may_change_in_a_configuration_is_not_under_its_checksum(tmp_path: 
         stored = stored.replace(before, after)
     run.config.write_text(stored)
     assert config.read(run.config).epochs == 40
+
+
+@pytest.mark.parametrize("path", [None, Path("a/b")])
+def test_nothing_is_left_of_a_run_that_did_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with run_directory.beginning(path, "mine") as run:
+        assert run.path == (path or Path("runs/mine"))
+        assert run.path.is_dir()
+    assert list(tmp_path.iterdir()) == []
+    with run_directory.beginning(path, "mine") as run:
+        run.config.touch()
+    assert run.config.exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_of_several_processes_creates_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    told = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with run_directory.beginning(tmp_path / "run", "mine") as run:
+        assert run == RunDirectory(tmp_path / "run")
+        assert run.path.exists() == (rank == 0)
+    with (
+        _refused("several processes need the same directory; name it with --run DIR"),
+        run_directory.beginning(None, "mine"),
+    ):
+        pass
