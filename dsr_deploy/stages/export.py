@@ -42,6 +42,20 @@ class Export:
     layers: tuple[LayerSummary, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class NetworkFiles:
+    """The files of a network, by name.
+
+    Attributes
+    ----------
+    profile : the chip that they are for; None for an exchange format
+    """
+
+    about: Export
+    content: dict[str, bytes]
+    profile: Chip | None
+
+
 def export(
     run: RunDirectory,
     target: str,
@@ -63,11 +77,7 @@ def export(
     UserError
         If nothing was quantized, a file is damaged, or the target cannot express the network.
     """
-    if target not in TARGETS:
-        raise UserError(f"target {target!r}: choose one of {', '.join(TARGETS)}")
-    kind = load_target(target)
-    if chip is not None and not kind.for_chip:
-        raise UserError(f"chip {chip!r} for target {target!r}; only the target loihi has chips")
+    _check(target, chip)
     with hold(run, f"export --target {target}", f"export/{target}") as held:
         width = run.quantized_bits(bits)
         source = run.quantized(width).name
@@ -77,17 +87,52 @@ def export(
             network = network_file.from_bytes(
                 quantized.content[NETWORK], str(quantized.folder / NETWORK)
             )
-            layers = tuple(summarize(network))
-            profile = load_chip(chip or DEFAULT_CHIP) if kind.for_chip else None
-            use = None if profile is None else _chip_use(network, profile)
-            content = kind.write(network)
         except HardwareError as error:
             raise UserError(str(error)) from None
-        exported = Export(target, width, use, layers)
+        exported = export_network(network, target, chip, bits=width)
         about = {"source": f"{source}/{NETWORK}", provenance.KEY: quantized.digest(NETWORK)}
-        record = dataclasses.asdict(exported) | about | _profile_record(profile, chip)
-        held.write_stage(f"export/{target}", content, record)
-    return exported
+        record = dataclasses.asdict(exported.about) | about | _profile_record(exported.profile, chip)
+        held.write_stage(f"export/{target}", exported.content, record)
+    return exported.about
+
+
+def export_network(
+    network: IntegerNetwork, target: str, chip: str | None = None, *, bits: int | None = None
+) -> NetworkFiles:
+    """Return the files of ``network``, and what is to be said of them; nothing is written.
+
+    Parameters
+    ----------
+    target, chip : see :func:`export`
+    bits : None is the smallest width of its weights
+
+    Raises
+    ------
+    UserError
+        If the target or the chip cannot express the network.
+    """
+    _check(target, chip)
+    kind = load_target(target)
+    try:
+        layers = tuple(summarize(network))
+        profile = load_chip(chip or DEFAULT_CHIP) if kind.for_chip else None
+        use = None if profile is None else _chip_use(network, profile)
+        content = kind.write(network)
+    except HardwareError as error:
+        raise UserError(str(error)) from None
+    return NetworkFiles(Export(target, bits or narrowest(network), use, layers), content, profile)
+
+
+def narrowest(network: IntegerNetwork) -> int:
+    """Return the smallest width of the weights: 4 where all but the first and the last have 4."""
+    return min(connection.weight_bits for connection in network.connections)
+
+
+def _check(target: str, chip: str | None) -> None:
+    if target not in TARGETS:
+        raise UserError(f"target {target!r}: choose one of {', '.join(TARGETS)}")
+    if chip is not None and not load_target(target).for_chip:
+        raise UserError(f"chip {chip!r} for target {target!r}; only the target loihi has chips")
 
 
 def _profile_record(profile: Chip | None, chip: str | None) -> dict[str, Any]:
