@@ -19,24 +19,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from dsr_deploy.api.chain import (
-        export,
-        load,
-        quantize,
-        report,
-        resume,
-        simulate,
-        train,
-        verify,
-    )
+    from dsr_deploy.api.chain import export, load, quantize, report, simulate, verify
+    from dsr_deploy.api.training import resume, train
     from dsr_deploy.data.dataset import Dataset
     from dsr_deploy.errors import UserError
+    from dsr_deploy.hardware.network import IntegerNetwork
     from dsr_deploy.models.topology import Topology, conv, identity, linear, pool, population
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Dataset",
+    "IntegerNetwork",
     "Topology",
     "UserError",
     "conv",
@@ -56,7 +50,9 @@ __all__ = [
 
 _HOMES: Final = {
     "Dataset": "dsr_deploy.data.dataset",
+    "IntegerNetwork": "dsr_deploy.hardware.network",
     "UserError": "dsr_deploy.errors",
+    **dict.fromkeys(("resume", "train"), "dsr_deploy.api.training"),
     **dict.fromkeys(
         ("Topology", "conv", "identity", "linear", "pool", "population"),
         "dsr_deploy.models.topology",

@@ -232,7 +232,7 @@ class Connection:
             raise NetworkError(f"connection '{self.name}': {error}") from None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IntegerNetwork:
     """Populations in order of evaluation, their connections, and how the output is read.
 
@@ -302,6 +302,16 @@ class IntegerNetwork:
             raise NetworkError(
                 f"network: {len(self.classes)} class names for {self.output.shape[0]} outputs"
             )
+
+    def __repr__(self) -> str:
+        source = "x".join(map(str, self.input.shape))
+        widths = "/".join(map(str, sorted({c.weight_bits for c in self.connections})))
+        return (
+            f"IntegerNetwork({self.name!r}, {source} to {self.output.shape[0]} classes, "
+            f"T = {self.timesteps}: {len(self.populations)} populations, "
+            f"{sum(p.size for p in self.populations):,} neurons, "
+            f"{sum(c.weight.size for c in self.connections):,} weights of {widths} bits)"
+        )
 
     @property
     def output(self) -> Population:

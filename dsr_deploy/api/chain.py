@@ -1,138 +1,64 @@
-"""The stages as functions: train → quantize → export → simulate → verify → report.
+"""The stages after training as functions: quantize → export → simulate → verify → report.
 
 Each takes what the one before returned, or the path of a run directory, or nothing for the newest
-run; the command line calls the same stages. In a notebook they show bars while they work.
+run; the command line calls the same stages. ``export``, ``simulate`` and ``verify`` also take an
+integer network that has no run, or its file. In a notebook they show bars while they work.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsr_deploy import files
+from dsr_deploy.api.given import network_for_data, network_of, samples_of
 from dsr_deploy.api.notebook import usual_progress
 from dsr_deploy.api.results import (
-    ExportedRun,
+    ExportedFiles,
     QuantizedRun,
-    SimulatedRun,
-    Stage,
+    SimulationResult,
     TrainedRun,
-    VerifiedRun,
+    VerificationResult,
 )
-from dsr_deploy.api.settings import Settings
-from dsr_deploy.data.dataset import Dataset
-from dsr_deploy.data.samples import TensorSplit
-from dsr_deploy.data.sets.tensors import TENSORS
+from dsr_deploy.api.where import NetworkOrWhere, Where, full_path, run_of
 from dsr_deploy.errors import UserError
-from dsr_deploy.models.architectures import Build
-from dsr_deploy.models.topology import Topology
+from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.progress import Progress
-from dsr_deploy.run import config, history, provenance, stage, topologies
-from dsr_deploy.run.directory import RunDirectory, beginning, default_name, find, link_latest
+from dsr_deploy.run import history, provenance, stage
 from dsr_deploy.stages import export as exporting
 from dsr_deploy.stages import quantize as quantizing
 from dsr_deploy.stages import report as reporting
 from dsr_deploy.stages import simulate as simulating
-from dsr_deploy.stages import train as training
 from dsr_deploy.stages import verify as verifying
 from dsr_deploy.stages.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
     from dsr_deploy.lowering.scale import Granularity
 
-Network = str | Topology | Build
-Where = Stage | str | Path | None
-"""What a stage begins with: the result of one before, a run directory, or None for the newest."""
+Data = Any
+"""A ``Dataset``, an array or a tensor, or None."""
 
 
-def train(
-    arch: Network | None = None,
-    dataset: str | Dataset | None = None,
-    *,
-    preset: str | None = None,
-    run: str | Path | None = None,
-    progress: Progress | None = None,
-    **settings: Unpack[Settings],
-) -> TrainedRun:
-    """Train a spiking network, and keep everything in a run directory.
+def load(path: str | Path | None = None) -> TrainedRun | Any:
+    """Open a run whose training is done, or the file of an integer network.
 
     Parameters
     ----------
-    arch : name of an architecture, ``"FILE.py:FUNCTION"``, a ``Topology``, or a function that
-        returns one for an input shape (C, H, W) and a number of classes; None is the data set's
-    dataset : name of a data set, or samples in memory, of which the run keeps a copy; None is
-        digits
-    preset : a setting of the paper, such as ``"cifar10-if-t20"``
-    run : directory of the run; None is a new one in ``runs/``
-    settings : see :class:`dsr_deploy.run.config.Config`, for example ``timesteps=8, epochs=5``
+    path : a run directory, or a ``network.safetensors``; None for the newest run
 
-    Raises
-    ------
-    UserError
-        If a value cannot be, a file is missing, or the network does not fit the data.
-    """
-    chosen = _known(dict(settings))
-    build = None
-    if isinstance(arch, str):
-        chosen["arch"] = arch
-    elif arch is not None:
-        name = arch.name if isinstance(arch, Topology) else getattr(arch, "__name__", "network")
-        chosen["arch"] = topologies.GIVEN + name
-        build = _builder(arch)
-    samples = None
-    if isinstance(dataset, Dataset):
-        chosen |= _of_samples(dataset, chosen)
-        samples = dataset
-    elif dataset is not None:
-        chosen["dataset"] = dataset
-    if chosen.get("data_dir") is not None:
-        chosen["data_dir"] = str(Path(files.at_home(chosen["data_dir"])).absolute())
-    resolved = config.resolve(preset, **chosen)
-    if samples is not None:
-        samples = samples.augmented(resolved.augmentation)
-    said = progress or usual_progress()
-    place = None if run is None else Path(files.at_home(run))
-    of = resolved.dataset if samples is None else topologies.short_name(samples.name)
-
-    with beginning(place, default_name(resolved, of)) as begun:
-        result = training.train(
-            resolved,
-            begun,
-            progress=said,
-            on_begin=lambda: link_latest(begun, said),
-            dataset=samples,
-            build=build,
-        )
-    return TrainedRun(begun, result)
-
-
-def resume(run: Where = None, *, progress: Progress | None = None) -> TrainedRun:
-    """Continue a training that was stopped, with its own settings.
-
-    Raises
-    ------
-    UserError
-        If there is no such run, or its data are not the same any more.
-    """
-    place = _run(run)
-    settings = config.read(place.config)
-    said = progress or usual_progress()
-    return TrainedRun(place, training.train(settings, place, resume=True, progress=said))
-
-
-def load(run: Where = None) -> TrainedRun:
-    """Open a run whose training is done.
+    Returns
+    -------
+    A ``TrainedRun``, or the ``IntegerNetwork`` of a file.
 
     Raises
     ------
     UserError
         If there is none, or a file is missing or damaged.
     """
-    place = _run(run)
+    if (network := network_of(path)) is not None:
+        return network
+    place = run_of(path)
     return TrainedRun(place, history.read_result(place))
 
 
@@ -165,113 +91,150 @@ def quantize(
         If there is no trained network, the data do not fit it, or no 24-bit register holds it.
     """
     settings = QuantizeConfig(bits, epochs, lr, batch_size, granularity, wide_ends, seed, device)
-    place = _run(net)
+    place = run_of(net)
     row = quantizing.quantize(
-        place, settings, data_dir=_path(data_dir), progress=progress or usual_progress()
+        place, settings, data_dir=full_path(data_dir), progress=progress or usual_progress()
     )
     return QuantizedRun(place, row)
 
 
 def export(
-    net: Where = None,
+    net: NetworkOrWhere = None,
     target: str = "loihi",
     *,
     bits: int | None = None,
-    chip: str | None = None,
+    chip: str | Path | None = None,
     path: str | Path | None = None,
     progress: Progress | None = None,
-) -> ExportedRun:
+) -> ExportedFiles:
     """Write the quantized network for a chip or another tool.
 
     Parameters
     ----------
-    net : what ``quantize`` returned, or a run
+    net : what ``quantize`` returned, a run, or an ``IntegerNetwork`` or its file
     target : "loihi", "onnx" or "nir"
     bits : which quantized network of a run; None is the newest
-    chip : for target loihi; None is loihi2
-    path : a folder that gets a copy of the files; None leaves them in the run alone
+    chip : for target loihi, the name of a profile or the path of a YAML file; None is loihi2
+    path : a folder that gets the files, a copy of those in the run; None leaves them there alone
 
     Raises
     ------
     UserError
         If nothing was quantized, or the target cannot express the network.
     """
-    place = _run(net)
+    folder = None if path is None else Path(files.at_home(path))
+    profile = None if chip is None else str(files.at_home(chip))
+    if (network := network_of(net)) is not None:
+        if folder is None or bits is not None:
+            raise UserError("a network without a run needs a path for its files, and no bits")
+        made = exporting.export_network(network, target, profile)
+        _write(folder, made.content)
+        return ExportedFiles(made.about, folder, _paths(folder, made.content))
+    place = run_of(net)
     width = net.bits if bits is None and isinstance(net, QuantizedRun) else bits
-    said = progress or usual_progress()
-    made = exporting.export(place, target, width, chip, progress=said)
-    folder = place.export(target)
-    names = sorted(place.read(f"export/{target}").record["files"])
-    if path is not None:
-        content = place.read(f"export/{target}", *names).content
-        folder = Path(files.at_home(path))
-        files.make_folder(folder)
-        for name, data in content.items():
-            files.write_bytes(folder / name, data)
-    return ExportedRun(place, made, folder, tuple(folder / name for name in names))
+    about = exporting.export(place, target, width, profile, progress=progress or usual_progress())
+    names = place.read(f"export/{target}").record["files"]
+    if folder is None:
+        return ExportedFiles(
+            about, place.export(target), _paths(place.export(target), names), place
+        )
+    _write(folder, place.read(f"export/{target}", *names).content)
+    return ExportedFiles(about, folder, _paths(folder, names), place)
 
 
 def simulate(
-    net: Where = None,
-    samples: int | None = None,
+    net: NetworkOrWhere = None,
+    data: Data = None,
+    labels: Any = None,
     *,
+    samples: int | None = None,
     engine: str = "event",
     threads: int | None = None,
     data_dir: str | Path | None = None,
     progress: Progress | None = None,
-) -> SimulatedRun:
-    """Run the network event by event over the test set, on integers alone.
+) -> SimulationResult:
+    """Run the network event by event, on integers alone: over its run's test set, or other data.
+
+    Without ``data`` the run keeps the reports, and every prediction is compared with the quantized
+    network's. With ``data`` nothing is written, and the cores and energies are those of loihi2.
 
     Parameters
     ----------
     net : what ``export`` or ``quantize`` returned, or a run; a quantized network is exported for
-        loihi first, unless it was
-    samples : how many, spread over the test set; None for all
+        loihi first, unless it was. With ``data``: an ``IntegerNetwork``, its file, or what
+        ``quantize`` returned
+    data : None for the run's test set; else a ``Dataset``, of which the test samples are taken, or
+        an array or tensor of samples, uint8, or of payloads, int8, (N, C, H, W) or, framed,
+        (N, T, C, H, W)
+    labels : of an array, whole numbers (N,); None if they are not known
+    samples : how many, evenly spread; None for all, with Lava for at most 20 of a test set
     engine : "lava" compares every spike with Lava's runtime
     threads : None for as many as there are cores
-    data_dir : where the data lie now, if they were moved
+    data_dir : where the data of the run lie now, if they were moved
 
     Raises
     ------
     UserError
-        If nothing was exported, or a prediction differs from the quantized network's.
+        If nothing was exported, a prediction or spike differs, or the data do not fit the network.
     """
-    place, said = _run(net), progress or usual_progress()
+    said = progress or usual_progress()
+    if data is not None:
+        network = _for_data(net, data_dir)
+        most = simulating.LAVA_SAMPLES if engine == "lava" else None
+        payloads, known = samples_of(network, data, labels, samples, most)
+        report, predictions = simulating.simulate_network(
+            network, payloads, known, engine=engine, threads=threads, progress=said
+        )
+        return SimulationResult(report, predictions)
+    if labels is not None:
+        raise UserError("labels without data; give both")
+    place = run_of(net)
     _export_if_stale(net, ("loihi",), said)
     report = simulating.simulate(
-        place, samples, engine=engine, threads=threads, data_dir=_path(data_dir), progress=said
+        place, samples, engine=engine, threads=threads, data_dir=full_path(data_dir), progress=said
     )
-    return SimulatedRun(place, report)
+    return SimulationResult(report, run=place)
 
 
 def verify(
-    net: Where = None,
-    engines: Sequence[str] | None = None,
-    samples: int | None = None,
+    net: NetworkOrWhere = None,
+    data: Data = None,
     *,
+    engines: Sequence[str] | str | None = None,
+    samples: int | None = None,
     data_dir: str | Path | None = None,
     progress: Progress | None = None,
-) -> VerifiedRun:
+) -> VerificationResult:
     """Run all engines on the same samples, and compare them spike for spike.
 
     Parameters
     ----------
     net : what ``export`` or ``quantize`` returned, or a run; a quantized network is exported to
-        every format first, unless it was
+        every format first, unless it was. With ``data``: as for :func:`simulate`, and the files
+        are written in memory
+    data : None for the run's test set; else as for :func:`simulate`
     engines : their names; None for all whose files are there and that can run here
-    samples : None for 20, or all if there are fewer
-    data_dir : where the data lie now, if they were moved
+    samples : how many, evenly spread; None for 20 of a test set, or all of an array
+    data_dir : where the data of the run lie now, if they were moved
 
     Raises
     ------
     UserError
-        If nothing was exported, or an engine cannot run. A difference is no error: see the result.
+        If nothing was exported, an engine cannot run, or the data do not fit the network. A
+        difference is no error: see the result.
     """
-    place, said = _run(net), progress or usual_progress()
+    said = progress or usual_progress()
+    names = None
+    if engines is not None:
+        names = (engines,) if isinstance(engines, str) else tuple(engines)
+    if data is not None:
+        network = _for_data(net, data_dir)
+        payloads = samples_of(network, data, None, samples, verifying.SAMPLES).payloads
+        return VerificationResult(verifying.verify_network(network, payloads, names, progress=said))
+    place = run_of(net)
     _export_if_stale(net, ("loihi", "onnx", "nir"), said)
-    names = None if engines is None else tuple(engines)
-    found = verifying.verify(place, names, samples, data_dir=_path(data_dir), progress=said)
-    return VerifiedRun(place, found)
+    found = verifying.verify(place, names, samples, data_dir=full_path(data_dir), progress=said)
+    return VerificationResult(found, place)
 
 
 def report(net: Where = None) -> Path:
@@ -282,59 +245,26 @@ def report(net: Where = None) -> Path:
     UserError
         If a file of the run is damaged.
     """
-    return reporting.report(_run(net))
+    return reporting.report(run_of(net))
 
 
-def _run(net: Where) -> RunDirectory:
-    if isinstance(net, Stage):
-        return net.run
-    return find(None if net is None else Path(files.at_home(net)))
+def _for_data(net: NetworkOrWhere, data_dir: str | Path | None) -> IntegerNetwork:
+    if data_dir is not None:
+        raise UserError("data_dir is for the data of a run; leave it out where data are given")
+    return network_for_data(net)
 
 
-def _path(value: str | Path | None) -> Path | None:
-    return None if value is None else Path(files.at_home(value)).absolute()
+def _write(folder: Path, content: Mapping[str, bytes]) -> None:
+    files.make_folder(folder)
+    for name, data in content.items():
+        files.write_bytes(folder / name, data)
 
 
-def _known(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings whose names are all known."""
-    for name in settings:
-        if name not in Settings.__annotations__:
-            near = difflib.get_close_matches(name, Settings.__annotations__, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"train has no setting {name!r}{hint}")
-    return settings
+def _paths(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:
+    return tuple(folder / name for name in sorted(names))
 
 
-def _builder(network: Topology | Build) -> Build:
-    if isinstance(network, Topology):
-        return lambda input_shape, classes: network
-    if not callable(network):
-        raise UserError(
-            "arch must be a name, a Topology or a function that returns one, not "
-            f"{type(network).__name__}"
-        )
-    return network
-
-
-def _of_samples(dataset: Dataset, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that samples in memory decide."""
-    for name in ("data_dir", "image_size"):
-        if chosen.get(name) is not None:
-            raise UserError(f"{name} {chosen[name]!r}: the samples are in memory; leave it out")
-    if not isinstance(dataset.train, TensorSplit):
-        raise UserError(f"data set '{dataset.name}': give its name and data_dir instead")
-    found: dict[str, Any] = {"dataset": TENSORS.name}
-    if dataset.input.framed:
-        frames = dataset.train.frames
-        if chosen.get("timesteps") not in (None, frames):
-            raise UserError(
-                f"timesteps must be {frames}, a frame for each, not {chosen['timesteps']}"
-            )
-        found["timesteps"] = frames
-    return found
-
-
-def _export_if_stale(net: Where, targets: Sequence[str], progress: Progress) -> None:
+def _export_if_stale(net: NetworkOrWhere, targets: Sequence[str], progress: Progress) -> None:
     """Export a quantized network to what is not of it yet; not all formats express all networks."""
     if not isinstance(net, QuantizedRun):
         return

@@ -1,17 +1,21 @@
-"""What the functions of ``dsr_deploy`` return: a run, seen from the stage that wrote to it.
+"""What the functions of ``dsr_deploy`` return.
 
-Each knows its run directory, so that it can be given to the next stage; each shows itself in one
-line, as a table in a notebook, and where there is something to draw, as a picture.
+Each shows itself in one line, as a table in a notebook, and where there is something to draw, as a
+picture. What belongs to a run directory can be given to the next stage.
 """
 
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
@@ -36,22 +40,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Stage:
-    """A run directory, and what a stage found."""
-
-    run: RunDirectory
-
-    @property
-    def path(self) -> Path:
-        """The run directory."""
-        return self.run.path
+class StageResult:
+    """What a stage found."""
 
     def tables(self) -> Iterator[Table]:
         """Yield what was found, as tables."""
         return iter(())
 
     def _line(self) -> str:
-        return str(self.path)
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._line()})"
@@ -65,7 +62,19 @@ class Stage:
 
 
 @dataclass(frozen=True, repr=False)
-class TrainedRun(Stage):
+class RunResult(StageResult):
+    """What a stage found and keeps in a run directory."""
+
+    run: RunDirectory
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.run.path
+
+
+@dataclass(frozen=True, repr=False)
+class TrainedRun(RunResult):
     """A trained network in its run.
 
     Attributes
@@ -129,7 +138,7 @@ class TrainedRun(Stage):
 
 
 @dataclass(frozen=True, repr=False)
-class QuantizedRun(Stage):
+class QuantizedRun(RunResult):
     """A network of whole numbers in its run.
 
     Attributes
@@ -167,7 +176,7 @@ class QuantizedRun(Stage):
 
 
 @dataclass(frozen=True, repr=False)
-class ExportedRun(Stage):
+class ExportedFiles(StageResult):
     """A network in the files of a chip or of another tool.
 
     Attributes
@@ -175,11 +184,13 @@ class ExportedRun(Stage):
     about : its layers, and what they take of the chip
     folder : where the files are
     files : their paths
+    run : that of the network, if it has one
     """
 
     about: Export
     folder: Path
     files: tuple[Path, ...]
+    run: RunDirectory | None = None
 
     @property
     def target(self) -> str:
@@ -201,19 +212,24 @@ class ExportedRun(Stage):
 
 
 @dataclass(frozen=True, repr=False)
-class SimulatedRun(Stage):
-    """What an exported network does, event by event.
+class SimulationResult(StageResult):
+    """What a network does, event by event.
 
     Attributes
     ----------
     report : all that was counted and estimated
+    predictions : the class of each sample, int64 (N,), where the network has no run; a run keeps
+        those of the whole test set beside the quantized network
+    run : that of the network, if it has one
     """
 
     report: SimulationReport
+    predictions: NDArray[np.int64] | None = None
+    run: RunDirectory | None = None
 
     @property
     def accuracy(self) -> float:
-        """On the samples that were simulated, 0 to 1."""
+        """On the samples that were simulated, 0 to 1; NaN without labels."""
         return self.report.accuracy
 
     @property
@@ -240,23 +256,25 @@ class SimulatedRun(Stage):
 
     def _line(self) -> str:
         report = self.report
+        accuracy = "" if math.isnan(report.accuracy) else f"{report.accuracy:.2%} on "
         return (
-            f"{report.accuracy:.2%} on {report.samples:,} test samples, "
-            f"{self.firing_rate:.2%} of the neurons firing, {report.synops:,.0f} synaptic "
-            "operations each"
+            f"{accuracy}{report.samples:,} samples, {self.firing_rate:.2%} of the neurons firing, "
+            f"{report.synops:,.0f} synaptic operations each"
         )
 
 
 @dataclass(frozen=True, repr=False)
-class VerifiedRun(Stage):
+class VerificationResult(StageResult):
     """Whether all engines give the same spikes; true if they do.
 
     Attributes
     ----------
     verification : spikes and differences by engine and layer
+    run : that of the network, if it has one
     """
 
     verification: Verification
+    run: RunDirectory | None = None
 
     @property
     def agreed(self) -> bool:
@@ -281,5 +299,5 @@ class VerifiedRun(Stage):
     def _line(self) -> str:
         names, samples = ", ".join(self.engines), self.verification.samples
         if self.agreed:
-            return f"{names} agree spike for spike on {samples:,} test samples"
+            return f"{names} agree spike for spike on {samples:,} samples"
         return self.verification.disagreement

@@ -133,6 +133,8 @@ class _Store:
                 if kept is None:
                     self._write(progress)
                     kept = self._read()
+        except DataError:
+            raise  # of a recording
         except (OSError, UserError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dsr_deploy.errors import UserError
+
 Progress = Callable[[int, int], None]
 """Called with the number of samples read so far and in total."""
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A data set is not there, or is not what it must be."""
 
 

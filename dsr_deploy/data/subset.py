@@ -29,15 +29,17 @@ def spread(
     UserError
         If there are not so many.
     """
-    whole = len(split)
-    if samples is None and most is not None:
-        samples = min(most, whole)
+    chosen = evenly(len(split), samples, most)
+    return (split if len(chosen) == len(split) else take(split, chosen)), chosen
+
+
+def evenly(whole: int, samples: int | None, most: int | None = None) -> NDArray[np.int64]:
+    """Return the indices of ``samples`` of ``whole`` samples, as :func:`spread` takes them."""
     if samples is None:
-        return split, np.arange(whole)
+        samples = whole if most is None else min(most, whole)
     if not 1 <= samples <= whole:
         raise UserError(f"samples must be 1 to {whole}, not {samples}")
-    chosen = np.arange(samples, dtype=np.int64) * whole // samples
-    return take(split, chosen), chosen
+    return np.arange(samples, dtype=np.int64) * whole // samples
 
 
 def take(split: Split, samples: NDArray[np.int64]) -> Split:

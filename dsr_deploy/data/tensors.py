@@ -67,7 +67,7 @@ def gather(
     splits = []
     for name, (samples, labels) in parts.items():
         pixels = _bytes(name, samples, low, high)
-        splits.append(TensorSplit(pixels, _labels(name, labels, len(pixels))))
+        splits.append(TensorSplit(pixels, whole_labels(name, labels, len(pixels))))
     first, second = splits
     if first.pixels.shape[1:] != second.pixels.shape[1:]:
         raise DataError(
@@ -89,7 +89,7 @@ def gather(
 def _pair(name: str, given: Any) -> tuple[Tensor, Tensor]:
     """Return samples and labels of a pair, or of a data set with a length."""
     if isinstance(given, tuple | list) and len(given) == 2:
-        return (_tensor(f"{name}: samples", given[0]), _tensor(f"{name}: labels", given[1]))
+        return (as_tensor(f"{name}: samples", given[0]), as_tensor(f"{name}: labels", given[1]))
     if not (hasattr(given, "__getitem__") and hasattr(given, "__len__")):
         raise DataError(
             f"{name}: give a pair (samples, labels), or a torch Dataset that has a length, not "
@@ -120,10 +120,17 @@ def _sample(where: str, value: Any) -> Tensor:
     if hasattr(value, "getbands"):
         pixels = torch.from_numpy(np.array(value))
         return pixels if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
-    return _tensor(where, value)
+    return as_tensor(where, value)
 
 
-def _tensor(where: str, value: Any) -> Tensor:
+def as_tensor(where: str, value: Any) -> Tensor:
+    """Return numbers as a tensor on the CPU; ``where`` names them in errors.
+
+    Raises
+    ------
+    DataError
+        If they are no numbers.
+    """
     if isinstance(value, Tensor):
         return value.detach().cpu()
     try:
@@ -169,7 +176,14 @@ def _bytes(name: str, samples: Tensor, low: float, high: float) -> Tensor:
     return ((samples.double() - low) / (high - low) * BYTE).round().to(torch.uint8).contiguous()
 
 
-def _labels(name: str, labels: Tensor, count: int) -> Tensor:
+def whole_labels(name: str, labels: Tensor, count: int) -> Tensor:
+    """Return ``count`` labels as int64 (N,), a copy; ``name`` names their part in errors.
+
+    Raises
+    ------
+    DataError
+        If they are not whole numbers from 0, or not so many.
+    """
     if not _is_whole(labels) or labels.dtype == torch.bool or labels.ndim != 1:
         raise DataError(
             f"{name}: labels must be whole numbers of shape (N,), not {labels.dtype} of "
@@ -256,8 +270,8 @@ def read(path: Path) -> Gathered:
     except FileNotFoundError:
         raise DataError(f"{path}: not there; Dataset.save writes it") from None
     except (
-        safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, HardwareError,
-        AttributeError, RecursionError,
+        safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, UserError,
+        HardwareError, AttributeError, RecursionError,
     ) as error:  # fmt: skip
         raise DataError(f"{path}: no data set, or damaged ({error}); write it again") from None
     return made

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from dsr_deploy import files
-from dsr_deploy.data.dataset import DataError, Dataset
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.loading import load
 from dsr_deploy.data.sets.tensors import TENSORS
 from dsr_deploy.errors import UserError
@@ -128,17 +128,14 @@ def build(settings: Config, topology: Topology) -> SpikingNetwork:
 def load_data(settings: Config, progress: Progress, *, download: bool = True) -> Dataset:
     """Load the data set of ``settings``, with a progress bar where it takes long."""
     with progress.task(f"reading {settings.dataset}", 1) as task:
-        try:
-            dataset = load(
-                settings.dataset,
-                settings.data_dir,
-                timesteps=settings.timesteps,
-                image_size=settings.image_size,
-                augmentation=settings.augmentation,
-                download=download,
-            )
-        except DataError as error:
-            raise UserError(str(error)) from None
+        dataset = load(
+            settings.dataset,
+            settings.data_dir,
+            timesteps=settings.timesteps,
+            image_size=settings.image_size,
+            augmentation=settings.augmentation,
+            download=download,
+        )
         task.advance()
     tell(dataset, progress)
     return dataset

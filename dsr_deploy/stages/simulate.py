@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
+import math
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +21,14 @@ from dsr_deploy.data.dataset import Split
 from dsr_deploy.data.subset import spread, take
 from dsr_deploy.engines import load_engine
 from dsr_deploy.engines.compare import compare_all
-from dsr_deploy.engines.opening import open_exported
+from dsr_deploy.engines.engine import Payloads, Runner
+from dsr_deploy.engines.opening import open_exported, open_on_network
 from dsr_deploy.errors import UserError
+from dsr_deploy.hardware.chip import load_chip
+from dsr_deploy.hardware.errors import HardwareError
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.event.simulator import Simulator
+from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.measures.all import Measures, compute, report_files
 from dsr_deploy.measures.measure import Subject
@@ -30,10 +37,14 @@ from dsr_deploy.parallel.rank import Rank
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run import provenance
 from dsr_deploy.run.directory import RunDirectory
-from dsr_deploy.run.exported import PLACE, Exported, read_exported
+from dsr_deploy.run.exported import PLACE, read_exported
 from dsr_deploy.run.hold import Held, hold
-from dsr_deploy.run.samples import check_data, payload_batches
+from dsr_deploy.run.samples import BATCH, check_data, payload_batches
 from dsr_deploy.run.trained import describe, keep_place, load_same_data
+from dsr_deploy.stages.export import DEFAULT_CHIP, narrowest
+
+Batch = tuple[Payloads, NDArray[np.int64] | None]
+"""Payloads and, where they are known, labels."""
 
 ENGINES = ("event", "lava")
 PREDICTIONS = "predictions.json"
@@ -52,7 +63,7 @@ class Outcome:
     bits : width that its weights were quantized to
     samples, timesteps : number of test samples, and of timesteps of each
     engine : that confirmed the spikes: the event-driven simulator itself, or Lava as well
-    accuracy : share of the samples whose class was found
+    accuracy : share of the samples whose class was found; NaN without labels, which a run has
     synops, updates : synaptic operations and neuron updates per sample, counted
     made_from : SHA-256 of the exported network
     """
@@ -100,18 +111,63 @@ def simulate(
         If a file is missing or damaged, the data are not those of the network, a prediction or a
         spike differs, or there is no Lava where it was asked for.
     """
-    if threads is not None and threads < 1:
-        raise UserError(f"threads must be at least 1, not {threads}")
-    if engine not in ENGINES:
-        raise UserError(f"engine {engine!r}: choose one of {', '.join(ENGINES)}")
-    if obstacle := load_engine(engine).obstacle():
-        raise UserError(f"{engine}: {obstacle}")
+    _check(engine, threads)
     with distributed.process_group(torch.device("cpu")) as rank:
         progress = (progress or Silent()) if rank.first else Silent()
         alone = hold(run, "simulate", "reports") if rank.first else contextlib.nullcontext()
         with alone as held:
             distributed.meet()  # the first has put the run in order
             return _simulate_together(run, samples, engine, threads, data_dir, rank, progress, held)
+
+
+def simulate_network(
+    network: IntegerNetwork,
+    payloads: Payloads,
+    labels: NDArray[np.int64] | None = None,
+    *,
+    engine: str = "event",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[SimulationReport, NDArray[np.int64]]:
+    """Return what ``network`` does with ``payloads``, and the predicted classes, (N,).
+
+    The energy and the cores are those of loihi2. Nothing is written.
+
+    Parameters
+    ----------
+    labels : (N,); without them the report's accuracy is NaN
+    engine, threads : see :func:`simulate`
+
+    Raises
+    ------
+    UserError
+        If a membrane potential leaves its register, a spike differs, or there is no Lava where it
+        was asked for.
+    """
+    _check(engine, threads)
+    said = progress or Silent()
+    parts = [slice(start, start + BATCH) for start in range(0, len(payloads), BATCH)]
+    stream = ((payloads[part], None if labels is None else labels[part]) for part in parts)
+    try:
+        simulation, predictions = _simulate(network, stream, len(payloads), threads, said)
+        if engine == "lava":
+            runners = {name: open_on_network(name, network) for name in ENGINES}
+            _confirm(network, payloads, runners, said)
+        subject = Subject(network, narrowest(network), load_chip(DEFAULT_CHIP), simulation)
+        digest = hashlib.sha256(network_file.to_bytes(network)).hexdigest()
+        accuracy = math.nan if labels is None else float((predictions == labels).mean())
+        return _report(subject, engine, accuracy, digest), predictions
+    except HardwareError as error:
+        raise UserError(str(error)) from None
+
+
+def _check(engine: str, threads: int | None) -> None:
+    if threads is not None and threads < 1:
+        raise UserError(f"threads must be at least 1, not {threads}")
+    if engine not in ENGINES:
+        raise UserError(f"engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    if obstacle := load_engine(engine).obstacle():
+        raise UserError(f"{engine}: {obstacle}")
 
 
 def _simulate_together(
@@ -138,9 +194,12 @@ def _simulate_together(
     if threads is None and rank.world > 1:
         threads = max(1, (os.cpu_count() or 1) // rank.local_world)
     share = take(test, np.arange(len(test))[rank.part(len(test))])
-    simulation, predictions = _simulate(network, share, threads, progress)
+    stream = _batches(network, share)
+    simulation, predictions = _simulate(network, stream, len(share), threads, progress)
     if engine == "lava" and len(share):
-        _confirm_in_lava(exported, share, progress)
+        payloads = np.concatenate([part for part, _ in _batches(network, share)])
+        runners = {name: open_exported(name, exported) for name in ENGINES}
+        _confirm(network, payloads, runners, progress)
     simulation = functools.reduce(Simulation.merge, distributed.gather(simulation))
     predictions = np.concatenate(distributed.gather(predictions))
     _compare(run, predictions, expected[chosen], chosen)
@@ -167,23 +226,36 @@ def _quantized_predictions(run: RunDirectory, bits: int, samples: int) -> NDArra
     return predictions
 
 
+def _batches(network: IntegerNetwork, test: Split) -> Iterator[Batch]:
+    """Yield the payloads and labels of ``test``, which may be empty."""
+    for payloads, labels in payload_batches(network, test) if len(test) else ():
+        yield payloads.numpy(), labels.numpy()
+
+
 def _simulate(
-    network: IntegerNetwork, test: Split, threads: int | None, progress: Progress
+    network: IntegerNetwork,
+    stream: Iterable[Batch],
+    samples: int,
+    threads: int | None,
+    progress: Progress,
 ) -> tuple[Simulation, NDArray[np.int64]]:
-    """Return the counts over ``test``, which may be empty, and the predictions, (N,).
+    """Return the counts over all batches, of which there may be none, and the predictions, (N,).
 
     Batches are added up as they come, so that no more is kept of a sample than its prediction.
     """
     simulator = Simulator(network)
     whole = simulator.run(_no_payloads(network)).without_scores()
     predictions, correct = [np.zeros(0, np.int64)], 0
-    with progress.task("simulating", len(test)) as task:
-        for payloads, labels in payload_batches(network, test) if len(test) else ():
-            part = simulator.run(payloads.numpy(), threads=threads)
+    with progress.task("simulating", samples) as task:
+        for payloads, labels in stream:
+            part = simulator.run(payloads, threads=threads)
             whole = whole.merge(part.without_scores())
             predictions.append(part.run.predictions)
-            correct += int((predictions[-1] == labels.numpy()).sum())
-            task.advance(len(labels), f"accuracy {correct / whole.samples:.1%}")
+            text = ""
+            if labels is not None:
+                correct += int((predictions[-1] == labels).sum())
+                text = f"accuracy {correct / whole.samples:.1%}"
+            task.advance(len(payloads), text)
     return whole, np.concatenate(predictions)
 
 
@@ -192,11 +264,13 @@ def _no_payloads(network: IntegerNetwork) -> NDArray[np.int8]:
     return np.zeros((0, *frames, *network.input.shape), np.int8)
 
 
-def _confirm_in_lava(exported: Exported, test: Split, progress: Progress) -> None:
+def _confirm(
+    network: IntegerNetwork,
+    payloads: Payloads,
+    runners: Mapping[str, Runner],
+    progress: Progress,
+) -> None:
     """Raise UserError if Lava makes other spikes than the event-driven simulator."""
-    network = exported.network
-    payloads = np.concatenate([part.numpy() for part, _ in payload_batches(network, test)])
-    runners = {name: open_exported(name, exported) for name in ENGINES}
     verification = compare_all(network, payloads, runners, progress)
     if not verification.agreed:
         raise UserError(verification.disagreement)

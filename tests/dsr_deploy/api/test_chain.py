@@ -111,8 +111,8 @@ def test_results_show_themselves_as_lines_tables_and_pictures(net: Any) -> None:
     assert [len(list(result.tables())) for result in (net, q, e, s, v)] == [0, 1, 2, 4, 1]
     assert (e.folder / "manifest.json").stat().st_mtime_ns == written  # was of q: not done again
     assert "5 bits" in repr(q)
-    assert repr(s).startswith(f"SimulatedRun({s.accuracy:.2%} on 3 test samples, ")
-    assert repr(v).endswith("agree spike for spike on 20 test samples)")
+    assert repr(s).startswith(f"SimulationResult({s.accuracy:.2%} on 3 samples, ")
+    assert repr(v).endswith("agree spike for spike on 20 samples)")
     for figure in (net.plot(), s.plot()):
         assert figure.axes
 

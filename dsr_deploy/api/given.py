@@ -1,0 +1,130 @@
+"""What a user has in memory: an integer network, and samples for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dsr_deploy import files
+from dsr_deploy.api.results import QuantizedRun
+from dsr_deploy.data.dataset import Dataset
+from dsr_deploy.data.encoding import encode
+from dsr_deploy.data.subset import evenly, spread
+from dsr_deploy.data.tensors import as_tensor, whole_labels
+from dsr_deploy.errors import UserError
+from dsr_deploy.hardware.encoding import check_payloads
+from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.format import network_file
+from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.run.samples import check_data, payload_batches
+
+
+class Samples(NamedTuple):
+    """What a network is given.
+
+    Attributes
+    ----------
+    payloads : int8 (N, C, H, W), or (N, T, C, H, W) for a framed input
+    labels : int64 (N,), if they are known
+    """
+
+    payloads: NDArray[np.int8]
+    labels: NDArray[np.int64] | None
+
+
+def network_of(given: object) -> IntegerNetwork | None:
+    """Return the network that ``given`` is, or that its file holds; None if it is none.
+
+    Raises
+    ------
+    UserError
+        If its file is damaged.
+    """
+    if isinstance(given, str | Path) and (path := files.at_home(given)).is_file():
+        try:
+            return network_file.read(path)
+        except HardwareError as error:
+            raise UserError(str(error)) from None
+    return given if isinstance(given, IntegerNetwork) else None
+
+
+def network_for_data(given: object) -> IntegerNetwork:
+    """Return the network that is to see a user's own data.
+
+    Raises
+    ------
+    UserError
+        If ``given`` is none, and not what ``quantize`` returned.
+    """
+    network = given.network if isinstance(given, QuantizedRun) else network_of(given)
+    if network is None:
+        raise UserError(
+            "data are for an IntegerNetwork, its file or what quantize returned, not "
+            f"{type(given).__name__}; a run has its own"
+        )
+    return network
+
+
+def samples_of(
+    network: IntegerNetwork, data: Any, labels: Any, samples: int | None, most: int | None = None
+) -> Samples:
+    """Return what ``network`` sees of a user's data.
+
+    Parameters
+    ----------
+    data : a ``Dataset``, of which the test samples are taken; payloads, int8; or samples, uint8,
+        which the input of the network turns into payloads
+    labels : whole numbers (N,), or None; a ``Dataset`` has its own
+    samples : how many, evenly spread; None for all, of a ``Dataset`` no more than ``most``
+
+    Raises
+    ------
+    UserError
+        If they do not fit the network, or there are not so many.
+    """
+    if isinstance(data, Dataset):
+        if labels is not None:
+            raise UserError("labels: the Dataset has its own; leave them out")
+        check_data(network, data)
+        test, _ = spread(data.test, samples, most)
+        parts = list(payload_batches(network, test))
+        payloads = np.concatenate([part.numpy() for part, _ in parts])
+        return Samples(payloads, test.labels.numpy())
+    payloads = _payloads(network, data)
+    chosen = evenly(len(payloads), samples)
+    if labels is None:
+        return Samples(payloads[chosen], None)
+    known = whole_labels("data", as_tensor("labels", labels), len(payloads)).numpy()
+    classes = network.output.shape[0]
+    if known.max() >= classes:
+        raise UserError(f"labels must be 0 to {classes - 1}, not {known.max()}")
+    return Samples(payloads[chosen], known[chosen])
+
+
+def _payloads(network: IntegerNetwork, data: Any) -> NDArray[np.int8]:
+    values = as_tensor("data", data)
+    if values.dtype not in (torch.int8, torch.uint8):
+        raise UserError(
+            "data must be a Dataset, or an array of payloads (int8) or samples (uint8), not of "
+            f"{values.dtype}"
+        )
+    if values.dtype == torch.uint8:
+        values = encode(network.input, values)
+    payloads: NDArray[np.int8] = values.numpy()
+    try:
+        check_payloads(network, payloads)
+    except HardwareError as error:
+        raise UserError(str(error)) from None
+    if not len(payloads):
+        raise UserError("data must have at least 1 sample, not 0")
+    low, high = int(payloads.min()), int(payloads.max())
+    if not network.input.low <= low <= high <= network.input.high:
+        raise UserError(
+            f"data: payloads must be {network.input.low} to {network.input.high}, not {low} to "
+            f"{high}"
+        )
+    return payloads
