@@ -109,8 +109,8 @@ def _payloads(network: IntegerNetwork, data: Any) -> NDArray[np.int8]:
     values = as_tensor("data", data)
     if values.dtype not in (torch.int8, torch.uint8):
         raise UserError(
-            "data must be a Dataset, or an array of payloads (int8) or samples (uint8), not of "
-            f"{values.dtype}"
+            "data must be a Dataset, or an array of payloads (int8) or samples (uint8), not "
+            f"{type(data).__name__} of {values.dtype}"
         )
     if values.dtype == torch.uint8:
         values = encode(network.input, values)

@@ -87,8 +87,8 @@ def verify_network(
             if engines is not None:
                 raise UserError(f"engine '{name}': {error}") from None
             left_out[name] = str(error)
-    if not runners:
-        raise UserError(f"no engine can run this network: {left_out[BASELINE]}")
+    if BASELINE not in runners:
+        raise UserError(f"engine '{BASELINE}': {left_out[BASELINE]}")
     verification = compare_all(network, payloads, runners, progress or Silent())
     return replace(verification, left_out=left_out)
 
