@@ -78,6 +78,9 @@ def quantize(
 ) -> QuantizedRun:
     """Turn the network's numbers into small whole numbers.
 
+    The run keeps the result: fine-tuning goes on with the settings and the held-out samples of the
+    training, so a float network is always that of a run.
+
     Parameters
     ----------
     net : what ``train`` returned, or a run
@@ -265,19 +268,23 @@ def _paths(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:
 
 
 def _export_if_stale(net: NetworkOrWhere, targets: Sequence[str], progress: Progress) -> None:
-    """Export a quantized network to what is not of it yet; not all formats express all networks."""
+    """Export a quantized network to what is not of it yet, for the chip of before.
+
+    Not all formats express all networks.
+    """
     if not isinstance(net, QuantizedRun):
         return
     source = f"{net.run.quantized(net.bits).name}/{exporting.NETWORK}"
     digest = net.run.read(net.run.quantized(net.bits).name).digest(exporting.NETWORK)
     for target in targets:
-        place = f"export/{target}"
+        place, chip = f"export/{target}", None
         if stage.is_there(net.run.path, place):
             record = net.run.read(place).record
             if (record.get("source"), record.get(provenance.KEY)) == (source, digest):
                 continue
+            chip = provenance.chip_of(record)
         try:
-            exporting.export(net.run, target, net.bits, progress=progress)
+            exporting.export(net.run, target, net.bits, chip, progress=progress)
         except UserError as error:
             if target == targets[0]:
                 raise

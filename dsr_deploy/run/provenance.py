@@ -7,7 +7,7 @@ or exported again, the later stages are stale: they are named, with the command 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -88,18 +88,25 @@ def _stages(run: RunDirectory) -> Iterator[tuple[str, dict[str, Any], Path, str]
         record, command = _record(run, f"export/{target}"), f"export --target {target}"
         source = run.best_checkpoint
         # Only values that the command accepts are put into the advised command.
-        bits, use = record.get("bits"), record.get("chip")
+        bits = record.get("bits")
         if type(bits) is int and bits in range(2, 9):
             source = run.quantized(bits) / "network.safetensors"
             command += f" --bits {bits}"
-        if isinstance(file := record.get(PROFILE_FILE), str) and file.isprintable():
-            command += f" --chip {shlex.quote(file)}"
-        elif isinstance(use, dict) and (chip := use.get("chip")) in known_chips():
-            command += f" --chip {chip}"
+        if (chip := chip_of(record)) is not None:
+            command += f" --chip {shlex.quote(chip)}"
         yield f"export/{target}", record, source, command
     if (run.path / SIMULATION).exists():
         source = run.export("loihi") / "network.safetensors"
         yield SIMULATION, _record(run, "reports"), source, "simulate"
+
+
+def chip_of(record: Mapping[str, Any]) -> str | None:
+    """Return the chip of an export, a file or a known name; None if its record names neither."""
+    if isinstance(file := record.get(PROFILE_FILE), str) and file.isprintable():
+        return file
+    use = record.get("chip")
+    name = use.get("chip") if isinstance(use, dict) else None
+    return name if name in known_chips() else None
 
 
 def _record(run: RunDirectory, place: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import chips
 import numpy as np
 import pytest
 import torch
@@ -127,6 +128,20 @@ def test_another_width_is_exported_before_it_is_simulated(net: Any) -> None:
     assert dd.simulate(net.path, samples=4).report.bits == 8
     assert net.quantized().bits == 3
     assert net.quantized(8).row == first.row
+
+
+def test_a_chip_of_ones_own_stays_that_of_the_run(net: Any, tmp_path: Path) -> None:
+    mine = chips.profile(tmp_path / "mine.yaml", lambda content: content.update(name="mine"),
+                         "loihi2")  # fmt: skip
+    q = dd.quantize(net, bits=7, epochs=0)
+    assert dd.export(q, chip=mine).about.chip.chip == "mine"
+    assert dd.simulate(q, samples=2).report.chip.chip == "mine"
+    other = dd.quantize(net, bits=2, epochs=0)
+    assert dd.simulate(other, samples=2).report.chip.chip == "mine"
+    assert dd.export(other).about.chip.chip == "loihi2"
+    mine.unlink()
+    with refused(f"{mine}: cannot be read (No such file or directory)"):
+        dd.export(q, chip=str(mine))
 
 
 def test_the_command_line_goes_on_with_a_run_of_python(
