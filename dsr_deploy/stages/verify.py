@@ -87,7 +87,7 @@ def verify_network(
             if engines is not None:
                 raise UserError(f"engine '{name}': {error}") from None
             left_out[name] = str(error)
-    if BASELINE not in runners:
+    if engines is None and BASELINE not in runners:
         raise UserError(f"engine '{BASELINE}': {left_out[BASELINE]}")
     verification = compare_all(network, payloads, runners, progress or Silent())
     return replace(verification, left_out=left_out)

@@ -140,7 +140,7 @@ def test_a_chip_of_ones_own_stays_that_of_the_run(net: Any, tmp_path: Path) -> N
     assert dd.simulate(other, samples=2).report.chip.chip == "mine"
     assert dd.export(other).about.chip.chip == "loihi2"
     mine.unlink()
-    with refused(f"{mine}: cannot be read (No such file or directory)"):
+    with refused(f"chip profile '{mine}': cannot be read (No such file or directory)"):
         dd.export(q, chip=str(mine))
 
 

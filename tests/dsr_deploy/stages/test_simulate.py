@@ -27,7 +27,8 @@ from dsr_deploy.progress import Silent
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.samples import check_data
 from dsr_deploy.run.samples import test_payloads as read_payloads
-from dsr_deploy.stages.simulate import _simulate as simulate_split
+from dsr_deploy.stages.simulate import _batches as split_batches
+from dsr_deploy.stages.simulate import _simulate as simulate_batches
 from dsr_deploy.stages.simulate import simulate
 
 
@@ -76,7 +77,8 @@ def test_one_batch_is_held_at_a_time_whatever_the_number_of_samples(
 
     monkeypatch.setattr(Simulator, "run", watched)
     network, test = sample_run.network(), load("digits", timesteps=3).test
-    whole, predictions = simulate_split(network, take(test, np.arange(300)), 1, Silent())
+    stream = split_batches(network, take(test, np.arange(300)))
+    whole, predictions = simulate_batches(network, stream, 300, 1, Silent())
     assert len(made) == 3 * (1 + 10)  # scores and two populations of no sample and ten batches
     assert max(held) <= 3
     assert (whole.samples, whole.run.scores.shape) == (300, (0, 10))
@@ -307,7 +309,7 @@ def test_lava_confirms_what_there_is_and_no_more_than_its_own_number(
     there = replace(lava.ENGINE, obstacle=lambda: None)
     monkeypatch.setattr(lava, "ENGINE", there)
     monkeypatch.setattr(
-        "dsr_deploy.stages.simulate._confirm_in_lava",
+        "dsr_deploy.stages.simulate._confirm",
         lambda *given: confirmed.append(len(given[1])),
     )
     for most in (5, 1000):
