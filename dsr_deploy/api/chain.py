@@ -130,9 +130,9 @@ def export(
     if (network := network_of(net)) is not None:
         if folder is None or bits is not None:
             raise UserError("a network without a run needs a path for its files, and no bits")
-        made = exporting.export_network(network, target, profile)
-        _write(folder, made.content)
-        return ExportedFiles(made.about, folder, _paths(folder, made.content))
+        exported = exporting.export_network(network, target, profile)
+        _write(folder, exported.content)
+        return ExportedFiles(exported.about, folder, _paths(folder, exported.content))
     place = run_of(net)
     width = net.bits if bits is None and isinstance(net, QuantizedRun) else bits
     about = exporting.export(place, target, width, profile, progress=progress or usual_progress())
@@ -180,21 +180,26 @@ def simulate(
     UserError
         If nothing was exported, a prediction or spike differs, or the data do not fit the network.
     """
-    said = progress or usual_progress()
+    progress = progress or usual_progress()
     if data is not None:
         network = _for_data(net, data_dir)
         most = simulating.LAVA_SAMPLES if engine == "lava" else None
         payloads, known = samples_of(network, data, labels, samples, most)
         report, predictions = simulating.simulate_network(
-            network, payloads, known, engine=engine, threads=threads, progress=said
+            network, payloads, known, engine=engine, threads=threads, progress=progress
         )
         return SimulationResult(report, predictions)
     if labels is not None:
         raise UserError("labels without data; give both")
     place = run_of(net)
-    _export_if_stale(net, ("loihi",), said)
+    _export_if_stale(net, ("loihi",), progress)
     report = simulating.simulate(
-        place, samples, engine=engine, threads=threads, data_dir=full_path(data_dir), progress=said
+        place,
+        samples,
+        engine=engine,
+        threads=threads,
+        data_dir=full_path(data_dir),
+        progress=progress,
     )
     return SimulationResult(report, run=place)
 
@@ -226,18 +231,22 @@ def verify(
         If nothing was exported, an engine cannot run, or the data do not fit the network. A
         difference is no error: see the result.
     """
-    said = progress or usual_progress()
+    progress = progress or usual_progress()
     names = None
     if engines is not None:
         names = (engines,) if isinstance(engines, str) else tuple(engines)
     if data is not None:
         network = _for_data(net, data_dir)
         payloads = samples_of(network, data, None, samples, verifying.SAMPLES).payloads
-        return VerificationResult(verifying.verify_network(network, payloads, names, progress=said))
+        return VerificationResult(
+            verifying.verify_network(network, payloads, names, progress=progress)
+        )
     place = run_of(net)
-    _export_if_stale(net, ("loihi", "onnx", "nir"), said)
-    found = verifying.verify(place, names, samples, data_dir=full_path(data_dir), progress=said)
-    return VerificationResult(found, place)
+    _export_if_stale(net, ("loihi", "onnx", "nir"), progress)
+    verification = verifying.verify(
+        place, names, samples, data_dir=full_path(data_dir), progress=progress
+    )
+    return VerificationResult(verification, place)
 
 
 def report(net: Where = None) -> Path:

@@ -73,7 +73,7 @@ def train(
     resolved = config.resolve(preset, **chosen)
     if samples is not None:
         samples = samples.augmented(resolved.augmentation)
-    said = progress or usual_progress()
+    bars = progress or usual_progress()
     place = None if run is None else Path(files.at_home(run))
     of = resolved.dataset if samples is None else topologies.short_name(samples.name)
 
@@ -81,8 +81,8 @@ def train(
         result = stage.train(
             resolved,
             begun,
-            progress=said,
-            on_begin=lambda: link_latest(begun, said),
+            progress=bars,
+            on_begin=lambda: link_latest(begun, bars),
             dataset=samples,
             build=build,
         )
@@ -99,8 +99,8 @@ def resume(run: Where = None, *, progress: Progress | None = None) -> TrainedRun
     """
     place = run_of(run)
     settings = config.read(place.config)
-    said = progress or usual_progress()
-    return TrainedRun(place, stage.train(settings, place, resume=True, progress=said))
+    bars = progress or usual_progress()
+    return TrainedRun(place, stage.train(settings, place, resume=True, progress=bars))
 
 
 def _known(settings: dict[str, Any]) -> dict[str, Any]:
@@ -131,12 +131,12 @@ def _of_samples(dataset: Dataset, chosen: dict[str, Any]) -> dict[str, Any]:
             raise UserError(f"{name} {chosen[name]!r}: the samples are in memory; leave it out")
     if not isinstance(dataset.train, TensorSplit):
         raise UserError(f"data set '{dataset.name}': give its name and data_dir instead")
-    found: dict[str, Any] = {"dataset": TENSORS.name}
+    settings: dict[str, Any] = {"dataset": TENSORS.name}
     if dataset.input.framed:
         frames = dataset.train.frames
         if chosen.get("timesteps") not in (None, frames):
             raise UserError(
                 f"timesteps must be {frames}, a frame for each, not {chosen['timesteps']}"
             )
-        found["timesteps"] = frames
-    return found
+        settings["timesteps"] = frames
+    return settings

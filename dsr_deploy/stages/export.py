@@ -90,16 +90,19 @@ def export(
         except HardwareError as error:
             raise UserError(str(error)) from None
         exported = export_network(network, target, chip, bits=width)
-        about = {"source": f"{source}/{NETWORK}", provenance.KEY: quantized.digest(NETWORK)}
-        record = dataclasses.asdict(exported.about) | about | _profile_record(exported.profile, chip)
-        held.write_stage(f"export/{target}", exported.content, record)
+        about: dict[str, Any] = {
+            "source": f"{source}/{NETWORK}",
+            provenance.KEY: quantized.digest(NETWORK),
+        }
+        about |= dataclasses.asdict(exported.about) | _profile_record(exported.profile, chip)
+        held.write_stage(f"export/{target}", exported.content, about)
     return exported.about
 
 
 def export_network(
     network: IntegerNetwork, target: str, chip: str | None = None, *, bits: int | None = None
 ) -> NetworkFiles:
-    """Return the files of ``network``, and what is to be said of them; nothing is written.
+    """Return the files of ``network``, what they take of the chip; nothing is written.
 
     Parameters
     ----------

@@ -145,14 +145,14 @@ def simulate_network(
         was asked for.
     """
     _check(engine, threads)
-    said = progress or Silent()
+    progress = progress or Silent()
     parts = [slice(start, start + BATCH) for start in range(0, len(payloads), BATCH)]
     stream = ((payloads[part], None if labels is None else labels[part]) for part in parts)
     try:
-        simulation, predictions = _simulate(network, stream, len(payloads), threads, said)
+        simulation, predictions = _simulate(network, stream, len(payloads), threads, progress)
         if engine == "lava":
             runners = {name: open_on_network(name, network) for name in ENGINES}
-            _confirm(network, payloads, runners, said)
+            _confirm(network, payloads, runners, progress)
         subject = Subject(network, narrowest(network), load_chip(DEFAULT_CHIP), simulation)
         digest = hashlib.sha256(network_file.to_bytes(network)).hexdigest()
         accuracy = math.nan if labels is None else float((predictions == labels).mean())
