@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import dyadic_networks
@@ -125,6 +126,12 @@ def whole(latent: Tensor) -> Tensor:
     return latent + (latent.round() - latent).detach()
 
 
+def bounded(value: Tensor, low: float, high: float) -> Tensor:
+    """Clamp with a gradient of 1 at the bounds too."""
+    ends = value.new_tensor(low), value.new_tensor(high)
+    return torch.where(value < low, ends[0], torch.where(value > high, ends[1], value))
+
+
 def clamped(
     member: QuantizedPopulation,
     parameters: dict[str, Tensor],
@@ -138,11 +145,11 @@ def clamped(
     """
     unit = member.scale.unit[:, None, None]
     full = parameters["threshold"] * member.full
-    v_threshold = whole(full).clamp(min=1)[:, None, None] * unit
+    v_threshold = bounded(whole(full), 1, math.inf)[:, None, None] * unit
     current = whole(parameters["bias"] * member.full)[:, None, None]
     for index, spec in enumerate(member.specs):
         largest = 2 ** (member.bits[index] - 1) - 1
-        weight = whole((parameters[f"weights.{index}"] * largest).clamp(-largest, largest))
+        weight = whole(bounded(parameters[f"weights.{index}"] * largest, -largest, largest))
         weight = weight * 2 ** member.scale.exponents[index]
         sent = rates[spec.source]
         if spec.kind in ("conv", "linear"):
@@ -155,7 +162,7 @@ def clamped(
     if neuron.kind == "lif":
         value = current / (1 - np.exp(-neuron.dt / neuron.tau)) / neuron.tau
         top = v_threshold / neuron.dt
-    return torch.where(value > top, top, value.clamp(min=0)) / top
+    return torch.where(value > top, top, bounded(value, 0, math.inf)) / top
 
 
 def clamp_gradients(model: QuantizedNetwork, spikes: dict[str, Array], payloads: Array) -> Any:

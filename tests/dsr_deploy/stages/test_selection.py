@@ -181,7 +181,16 @@ def test_quantization_takes_the_best_of_the_rounded_and_the_fine_tuned(
     assert len({tuple(_integers(c.network)) for c in made}) == 4
 
 
-def test_a_fine_tuning_that_makes_it_worse_leaves_the_rounded_network(run: RunDirectory) -> None:
+def test_a_fine_tuning_that_makes_it_worse_leaves_the_rounded_network(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = fine_tune._candidate
+    accuracies = iter([0.9, 0.6])
+
+    def scripted(*args: object) -> Candidate:
+        return dataclasses.replace(candidate(*args), accuracy=next(accuracies))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fine_tune, "_candidate", scripted)
     row = quantize.quantize(run, QuantizeConfig(bits=5, epochs=1, lr=10.0, device="cpu"))
     assert (row.epoch, row.epochs) == (0, 1)
     assert row.accuracy == row.post_training_accuracy
