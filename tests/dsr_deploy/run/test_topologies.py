@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,17 @@ def test_an_error_in_a_users_file_is_one_line_with_its_place(
     with pytest.raises(UserError) as error:
         described(text)
     assert str(error.value) == message
+
+
+def test_a_users_file_is_a_module_and_leaves_the_path_as_it_was(here: Path) -> None:
+    path = list(sys.path)
+    text = "from __future__ import annotations\nfrom dataclasses import KW_ONLY, dataclass\n"
+    text += "@dataclass\nclass Width:\n    _: KW_ONLY\n    value: int = 4\n"
+    text += NET.replace("from blocks import WIDTH", "WIDTH = Width(value=4).value")
+    assert described(text).name == "mine"
+    with pytest.raises(UserError):
+        described("x = 1 / 0\n")
+    assert sys.path == path
 
 
 def test_the_users_own_frames_are_noted_with_an_error(here: Path) -> None:
