@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from dsr_deploy.models.topology import Topology
 
 
-@dataclass(frozen=True, repr=False)
 class StageResult:
     """What a stage found."""
 
@@ -211,7 +210,7 @@ class ExportedFiles(StageResult):
         )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class SimulationResult(StageResult):
     """What a network does, event by event.
 

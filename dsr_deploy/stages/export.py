@@ -42,7 +42,7 @@ class Export:
     layers: tuple[LayerSummary, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class NetworkFiles:
     """The files of a network, by name.
 

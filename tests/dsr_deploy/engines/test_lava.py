@@ -152,7 +152,7 @@ def test_lava_ends_when_the_program_that_started_it_is_killed(tmp_path: Path) ->
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
         "from dsr_deploy.engines import lava as lava_engine\n"
-        "from dsr_deploy.hardware import network_file\n"
+        "from dsr_deploy.hardware.format import network_file\n"
         "folder = Path(sys.argv[1])\n"
         "network = network_file.read(folder / 'network')\n"
         "lava_engine.run_lava(network, np.load(folder / 'payloads.npy'))\n"
