@@ -56,6 +56,7 @@ def run_all(training: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str
     return report
 
 
+@pytest.mark.slow
 def test_vgg11_on_event_recordings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,7 @@ def test_two_processes_train_what_one_trains(place: Path) -> None:
         assert (two[name] - value).norm() <= 1e-3 * value.norm(), name
 
 
+@pytest.mark.slow
 def test_two_processes_resume_to_the_same_end(place: Path, tmp_path: Path) -> None:
     logs = tmp_path / "killed"
     process = launcher.start(*TRAINING, "--run", "run", cwd=tmp_path, processes=2, logs=logs)
