@@ -31,8 +31,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from unrolled import forward as unrolled_forward
 
 from dsr_deploy.data.batches import batches
-from dsr_deploy.data.dataset import Dataset, TensorSplit
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.samples import TensorSplit
 from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.run import config

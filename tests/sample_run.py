@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from dsr_deploy.data.dataset import TensorSplit
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.samples import TensorSplit
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import Connection, IntegerNetwork, Population

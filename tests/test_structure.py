@@ -22,15 +22,13 @@ LAYERS = (
     ("measures", "lowering", "training", "engines"),
     ("run",),
     ("data", "formats", "parallel"),
+    ("files",),
     ("models", "hardware"),
-    ("compiled", "errors", "files", "progress", "text"),
+    ("compiled", "errors", "progress", "text"),
 )
 """What stands directly below ``dsr_deploy``, the highest layer first."""
 
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-
-ALLOWED = {("files", "hardware")}
-"""``files`` reads as carefully as the chip side does, with its readers."""
 
 
 def modules() -> dict[str, Path]:
@@ -81,7 +79,6 @@ def test_no_module_imports_upwards() -> None:
         for importer, used in GRAPH.items()
         for imported in used
         if RANKS[place(imported)] < RANKS[place(importer)]
-        and (place(importer), place(imported)) not in ALLOWED
     ]
     assert not upward
 
@@ -113,9 +110,7 @@ def test_no_folders_import_in_a_circle() -> None:
     folders: dict[str, set[str]] = {}
     for importer, used in GRAPH.items():
         others = {place(imported) for imported in used} - {place(importer)}
-        folders.setdefault(place(importer), set()).update(
-            other for other in others if (place(importer), other) not in ALLOWED
-        )
+        folders.setdefault(place(importer), set()).update(others)
     assert circle(folders) == []
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from dsr_deploy.data.dataset import DataError
+from dsr_deploy.data.samples import DataError
 
 # Name, number at figshare and MD5, as in spikingjelly.datasets.cifar10_dvs.
 ARCHIVES: Final = (

@@ -9,10 +9,8 @@ from typing import Any
 
 from dsr_deploy.data import digest, tensors
 from dsr_deploy.data.augmentation import Augmentation
-from dsr_deploy.data.samples import DataError, FolderSplit, Progress, Split, TensorSplit
+from dsr_deploy.data.samples import DataError, Split, TensorSplit
 from dsr_deploy.hardware.network import Input
-
-__all__ = ["DataError", "Dataset", "FolderSplit", "Progress", "Split", "TensorSplit"]
 
 
 @dataclass(frozen=True, eq=False)

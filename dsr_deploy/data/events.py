@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from dsr_deploy import files
 from dsr_deploy.data import digest, recordings
 from dsr_deploy.data.augmentation import Augmentation
-from dsr_deploy.data.dataset import DataError, Dataset, Progress, TensorSplit
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.encoding import event_input
 from dsr_deploy.data.recordings import SENSOR, Events, Recordings
+from dsr_deploy.data.samples import DataError, Progress, TensorSplit
 from dsr_deploy.errors import UserError
 
 SIDE: Final = 48

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from dsr_deploy.data.augmentation import Augmentation
-from dsr_deploy.data.dataset import DataError, Dataset, FolderSplit, Progress, Split, TensorSplit
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.decoding import MODES, open_image, read
 from dsr_deploy.data.encoding import image_input
 from dsr_deploy.data.folder_tree import find
+from dsr_deploy.data.samples import DataError, FolderSplit, Progress, Split, TensorSplit
 from dsr_deploy.data.statistics import statistics
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)

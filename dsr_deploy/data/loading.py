@@ -6,8 +6,9 @@ from pathlib import Path
 
 from dsr_deploy import files
 from dsr_deploy.data.augmentation import Augmentation
-from dsr_deploy.data.dataset import DataError, Dataset, Progress
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.datasets import DATASETS
+from dsr_deploy.data.samples import DataError, Progress
 from dsr_deploy.data.source import Request
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.data import archives
-from dsr_deploy.data.dataset import DataError
+from dsr_deploy.data.samples import DataError
 from dsr_deploy.hardware.format.regular_file import open_regular
 
 SENSOR: Final = 128

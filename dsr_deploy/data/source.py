@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from dsr_deploy.data.augmentation import Augmentation
 
 if TYPE_CHECKING:
-    from dsr_deploy.data.dataset import Dataset, Progress
+    from dsr_deploy.data.dataset import Dataset
+    from dsr_deploy.data.samples import Progress
 
 OptimizerName = Literal["sgd", "adam"]
 Sizes = Literal["fixed", "mixed", "cut"]

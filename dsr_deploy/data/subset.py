@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsr_deploy.data.dataset import Split, TensorSplit
+from dsr_deploy.data.samples import Split, TensorSplit
 from dsr_deploy.errors import UserError
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from dsr_deploy.data.batches import batches
-from dsr_deploy.data.dataset import Split
+from dsr_deploy.data.samples import Split
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
 from dsr_deploy.lowering.scale import largest_weight

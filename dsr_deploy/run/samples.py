@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.data.batches import Batches, batches
-from dsr_deploy.data.dataset import Dataset, Split
+from dsr_deploy.data.dataset import Dataset
+from dsr_deploy.data.samples import Split
 from dsr_deploy.data.subset import spread
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.network import IntegerNetwork

@@ -28,7 +28,7 @@ NETWORK = "network.safetensors"
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported.
+    """An export: its target, width, chip and layers.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from dsr_deploy import files
-from dsr_deploy.data.dataset import Split
+from dsr_deploy.data.samples import Split
 from dsr_deploy.data.subset import spread, take
 from dsr_deploy.engines import load_engine
 from dsr_deploy.engines.compare import compare_all

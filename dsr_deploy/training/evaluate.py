@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from dsr_deploy.data.batches import batches
-from dsr_deploy.data.dataset import Split
+from dsr_deploy.data.samples import Split
 from dsr_deploy.hardware.network import Input
 from dsr_deploy.models.network import Activity, SpikingNetwork
 from dsr_deploy.parallel import distributed

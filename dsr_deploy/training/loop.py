@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dsr_deploy import files
 from dsr_deploy.data.batches import Batches, batches
-from dsr_deploy.data.dataset import Dataset, Split
+from dsr_deploy.data.dataset import Dataset
+from dsr_deploy.data.samples import Split
 from dsr_deploy.data.sets.tensors import TENSORS
 from dsr_deploy.data.validation import hold_out
 from dsr_deploy.errors import UserError

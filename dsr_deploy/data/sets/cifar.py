@@ -40,8 +40,9 @@ def _load(name: str, request: Request) -> Dataset:
     from torchvision.datasets import CIFAR100 as READER100
 
     from dsr_deploy.data import digest
-    from dsr_deploy.data.dataset import DataError, Dataset, TensorSplit
+    from dsr_deploy.data.dataset import Dataset
     from dsr_deploy.data.encoding import image_input
+    from dsr_deploy.data.samples import DataError, TensorSplit
 
     directory, download = request.directory, request.download
     reader = READER10 if name == "cifar10" else READER100

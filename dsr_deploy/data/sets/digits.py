@@ -25,7 +25,8 @@ def _load(request: Request) -> Dataset:
     from sklearn.model_selection import train_test_split
 
     from dsr_deploy.data import digest
-    from dsr_deploy.data.dataset import Dataset, TensorSplit
+    from dsr_deploy.data.dataset import Dataset
+    from dsr_deploy.data.samples import TensorSplit
     from dsr_deploy.hardware.network import Input
 
     images, labels = read_digits(return_X_y=True)

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from dsr_deploy.console import cli, terminal
-from dsr_deploy.data.dataset import DataError
+from dsr_deploy.data.samples import DataError
 from dsr_deploy.parallel.rank import Rank, this_rank
 from dsr_deploy.run import config
 from dsr_deploy.run import directory as run_directory

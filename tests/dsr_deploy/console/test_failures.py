@@ -9,7 +9,7 @@ import sample_run
 import torch
 
 from dsr_deploy.console import cli, environment, failures
-from dsr_deploy.data.dataset import DataError
+from dsr_deploy.data.samples import DataError
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.errors import HardwareError, NetworkError
 from dsr_deploy.models.topology import TopologyError

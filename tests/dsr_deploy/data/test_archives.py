@@ -14,7 +14,7 @@ import spikingjelly_dvs
 from torchvision.datasets import utils
 
 from dsr_deploy.data import archives
-from dsr_deploy.data.dataset import DataError
+from dsr_deploy.data.samples import DataError
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -18,9 +18,9 @@ from torchvision.transforms import RandomResizedCrop
 
 from dsr_deploy.data import decoding
 from dsr_deploy.data.batches import Batches, _shift_and_flip, batches
-from dsr_deploy.data.dataset import DataError, FolderSplit, TensorSplit
 from dsr_deploy.data.decoding import draw_box
 from dsr_deploy.data.encoding import event_input
+from dsr_deploy.data.samples import DataError, FolderSplit, TensorSplit
 from dsr_deploy.hardware.network import Input
 
 # the payload is the pixel: batches can be compared with pixels

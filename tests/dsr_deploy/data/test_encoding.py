@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsr_deploy.data.dataset import DataError
 from dsr_deploy.data.encoding import encode, event_input, image_input
+from dsr_deploy.data.samples import DataError
 from dsr_deploy.hardware.encoding import payload_table
 from dsr_deploy.hardware.network import Input
 

@@ -14,10 +14,11 @@ import torch
 
 from dsr_deploy.data.archives import CLASSES
 from dsr_deploy.data.batches import batches
-from dsr_deploy.data.dataset import DataError, Dataset, TensorSplit
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.events import count_events, split
 from dsr_deploy.data.loading import load
 from dsr_deploy.data.recordings import read
+from dsr_deploy.data.samples import DataError, TensorSplit
 
 PER_CLASS = 10
 EVENTS = 203

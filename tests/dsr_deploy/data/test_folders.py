@@ -15,9 +15,10 @@ from PIL import Image
 from dsr_deploy.data import folders
 from dsr_deploy.data.augmentation import Augmentation
 from dsr_deploy.data.batches import batches
-from dsr_deploy.data.dataset import DataError, Dataset, FolderSplit, TensorSplit
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.decoding import read
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.samples import DataError, FolderSplit, TensorSplit
 from dsr_deploy.hardware.encoding import payload_table
 from dsr_deploy.hardware.network import Input
 

@@ -13,8 +13,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from dsr_deploy.data.batches import batches
-from dsr_deploy.data.dataset import DataError, Split, TensorSplit
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.samples import DataError, Split, TensorSplit
 from dsr_deploy.hardware.encoding import payload_table
 
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from dsr_deploy.data.augmentation import Augmentation
 from dsr_deploy.data.batches import batches
-from dsr_deploy.data.dataset import DataError, Dataset
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.data.loading import load
-from dsr_deploy.data.samples import FolderSplit
+from dsr_deploy.data.samples import DataError, FolderSplit
 from dsr_deploy.data.tensors import FILE
 
 LABELS = torch.tensor([0, 1, 2, 0])

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsr_deploy.data.dataset import FolderSplit, TensorSplit
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.samples import FolderSplit, TensorSplit
 from dsr_deploy.data.validation import hold_out
 
 

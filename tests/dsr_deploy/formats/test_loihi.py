@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def quantized(run: RunDirectory, network: IntegerNetwork) -> None:
-    """Let ``network`` be what was quantized, and forget what was exported."""
+    """Put ``network`` in the place of the quantized one, and remove the export."""
     sample_run.put_quantized(run, network)
     shutil.rmtree(run.export("loihi"))
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsr_deploy.data.batches import batches
-from dsr_deploy.data.dataset import TensorSplit
+from dsr_deploy.data.samples import TensorSplit
 from dsr_deploy.hardware.network import Input
 from dsr_deploy.lowering import fine_tune
 from dsr_deploy.lowering.fine_tune import Candidate, Schedule

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsr_deploy.data.dataset import TensorSplit
+from dsr_deploy.data.samples import TensorSplit
 from dsr_deploy.data.validation import hold_out
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import reference

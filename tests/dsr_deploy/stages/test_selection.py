@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from dsr_deploy.data import loading
 from dsr_deploy.data.batches import batches
-from dsr_deploy.data.dataset import Dataset, Split, TensorSplit
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.samples import Split, TensorSplit
 from dsr_deploy.data.validation import hold_out
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.format import network_file

@@ -13,8 +13,9 @@ import sample_run
 import torch
 
 from dsr_deploy.console import cli
-from dsr_deploy.data.dataset import Dataset, FolderSplit, TensorSplit
+from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.samples import FolderSplit, TensorSplit
 from dsr_deploy.data.subset import spread, take
 from dsr_deploy.engines import lava
 from dsr_deploy.errors import UserError

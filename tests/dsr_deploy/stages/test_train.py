@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dsr_deploy.data.dataset import DataError
+from dsr_deploy.data.samples import DataError
 from dsr_deploy.errors import UserError
 from dsr_deploy.progress import Silent
 from dsr_deploy.run import checkpoint, config

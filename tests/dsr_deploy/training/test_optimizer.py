@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsr_deploy.data.dataset import TensorSplit
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.samples import TensorSplit
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.lowering import fine_tune

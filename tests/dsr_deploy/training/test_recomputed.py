@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from recomputed import assert_same, unsealed
 from torch import Tensor
 
-from dsr_deploy.data.dataset import TensorSplit
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.samples import TensorSplit
 from dsr_deploy.data.validation import hold_out
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.format import network_file

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsr_deploy.data.dataset import TensorSplit
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.data.loading import load
+from dsr_deploy.data.samples import TensorSplit
 from dsr_deploy.models.architectures import topology
 from dsr_deploy.models.network import Activity, PopulationModule, SpikingNetwork
 from dsr_deploy.run import config
