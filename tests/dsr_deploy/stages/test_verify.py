@@ -363,3 +363,19 @@ def test_a_difference_is_an_error_below_the_table(
         r"\(3, 4, 5\) \(channel, row, column\), sample 2: (0 instead of 1|1 instead of 0)\n",
         said.err,
     )
+
+
+def test_an_engine_that_starts_slowly_gets_all_samples_in_one_call() -> None:
+    sizes: list[int] = []
+
+    def counted(payloads: np.ndarray) -> Run:
+        sizes.append(len(payloads))
+        return in_the_reference(payloads)
+
+    payloads = sample_run.payloads()[: BATCH + 3]
+    network = sample_run.network()
+    compare_all(network, payloads, {"reference": in_the_reference, "event": counted}, Silent())
+    assert sizes == [BATCH, 3]
+    sizes.clear()
+    compare_all(network, payloads, {"reference": in_the_reference, "lava": counted}, Silent())
+    assert sizes == [BATCH + 3]
