@@ -17,7 +17,7 @@ from dsr_deploy.hardware.schedule import schedule
 from dsr_deploy.measures.chip_use import ChipUse, chip_use
 from dsr_deploy.measures.layers import LayerSummary, summarize
 from dsr_deploy.progress import Progress, Silent
-from dsr_deploy.run import provenance
+from dsr_deploy.run import config, provenance
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.hold import hold
 from dsr_deploy.run.provenance import PROFILE, PROFILE_FILE
@@ -78,6 +78,7 @@ def export(
         If nothing was quantized, a file is damaged, or the target cannot express the network.
     """
     _check(target, chip)
+    config.read(run.config)  # a damaged run is named before anything is written
     with hold(run, f"export --target {target}", f"export/{target}") as held:
         width = run.quantized_bits(bits)
         source = run.quantized(width).name

@@ -210,3 +210,11 @@ def test_the_help_names_every_chip() -> None:
     assert isinstance(option, click.Option)
     assert option.help is not None
     assert all(name in option.help for name in known_chips())
+
+
+def test_a_damaged_configuration_is_named_before_anything_is_written(run: RunDirectory) -> None:
+    run.config.write_bytes(b"z" + run.config.read_bytes()[1:])
+    before = (run.export("loihi") / "manifest.json").read_bytes()
+    with pytest.raises(UserError, match=f"^{re.escape(str(run.config))}: not a run's config"):
+        export(run, "loihi")
+    assert (run.export("loihi") / "manifest.json").read_bytes() == before

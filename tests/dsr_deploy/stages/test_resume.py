@@ -111,6 +111,7 @@ def _killed_in_write(name: str, number: int, *line: str, cwd: Path) -> None:
     assert done.returncode == -9
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times_in_a_row_ends_the_same(
     whole: tuple[End, float], tmp_path: Path
 ) -> None:
