@@ -25,6 +25,9 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert build.returncode == 0, build.stderr
     # modules of the two mapped folders are on it under their import names
-    for package, name in (("hardware", "simulator.Simulator"), ("models", "topology.Topology")):
+    for package, name in (
+        ("hardware.event", "simulator.Simulator"),
+        ("models", "topology.Topology"),
+    ):
         page = (tmp_path / f"api/dsr_deploy.{package}/index.html").read_text()
         assert f'id="dsr_deploy.{package}.{name}"' in page
