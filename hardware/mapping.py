@@ -3,7 +3,7 @@
 A model, not a compiler: Intel's is not public. It assumes
 
 - one population per core; a population is cut into groups of channels and bands of rows, all of
-  nearly equal size, and the cut with the fewest cores is taken;
+  one size but the last, which takes the rest, and the cut with the fewest cores is taken;
 - a core stores the weights of its own neurons (zeros included), at the width of the network: a
   linear layer each synapse, the other kinds each weight once per core where the chip shares
   kernels, and what else a chip keeps for an axon or for a border position is not counted;
@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dsr_deploy.hardware.chip import CORE_LIMITS, Chip, Limit, threshold_settings
 from dsr_deploy.hardware.geometry import Shape
@@ -155,13 +158,28 @@ def map_network(network: IntegerNetwork, chip: Chip) -> Mapping:
     return Mapping(chip.name, tuple(reversed(mapped)), chip.cores.value, uncertain)
 
 
+def part_of(length: int, parts: int) -> NDArray[np.int64]:
+    """Return which part each of ``length`` channels, or rows, lies in; int64 (length,).
+
+    The parts are those of a population that is cut into so many groups or bands.
+    """
+    return np.arange(length, dtype=np.int64) // _ceil_div(length, parts)
+
+
+def stored_width(connection: Connection, chip: Chip) -> int:
+    """Return the bits that a core stores for one weight of ``connection``, its index included."""
+    if connection.kind == "linear":
+        return connection.weight_bits
+    return connection.weight_bits + (chip.kernel_index_bits.value or 0)
+
+
 def _limit(chip: Chip, name: str) -> Limit:
     limit: Limit = getattr(chip, name)
     return limit
 
 
 def _possible_cuts(shape: Shape) -> list[_Cut]:
-    """List the ways to cut the channels and rows of ``shape`` into nearly equal parts."""
+    """List the ways to cut the channels and rows of ``shape`` into parts of one size."""
     sizes = [sorted({_ceil_div(n, parts) for parts in range(1, n + 1)}) for n in shape[:2]]
     return [
         _Cut(channels, rows, _ceil_div(shape[0], channels), _ceil_div(shape[1], rows))
@@ -200,11 +218,9 @@ def _usage(
 
 def _stored_bits(connection: Connection, channels: int, neurons: int, chip: Chip) -> int:
     """Return the synaptic memory of one core for ``connection``."""
-    if connection.kind == "linear":
-        return neurons * connection.geometry.fan_in * connection.weight_bits
-    width = connection.weight_bits + (chip.kernel_index_bits.value or 0)
-    copies = channels if chip.shared_kernels.value else neurons
-    return copies * connection.geometry.fan_in * width
+    shared = chip.shared_kernels.value and connection.kind != "linear"
+    copies = channels if shared else neurons
+    return copies * connection.geometry.fan_in * stored_width(connection, chip)
 
 
 def _listened(connection: Connection, source: Shape, cut: _Cut) -> int:
