@@ -215,7 +215,8 @@ def export(
     "  dsr-deploy simulate --samples 100 --report all"
 )
 @click.option("--report", "part", metavar="NAME", default="all", show_default=True,
-              help="Which table to print, sparsity, energy, ranges, chip or all; all are written.",
+              help="Which table to print, sparsity, energy, ranges, chip, load or all; all are "
+              "written.",
 )  # fmt: skip
 @click.option("--samples", type=int, help="Number of test samples, evenly spread.  [default: all]")
 @click.option("--engine", type=click.Choice(["event", "lava"]), default="event", show_default=True,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, get_type_hints
 
-from dsr_deploy.measures import chip_use, energy, ranges, sparsity
+from dsr_deploy.measures import chip_use, core_load, energy, ranges, sparsity
 from dsr_deploy.measures.chip_use import ChipUse
+from dsr_deploy.measures.core_load import BusiestCore
 from dsr_deploy.measures.energy import EnergyLine
 from dsr_deploy.measures.measure import Measure, Section, Subject
 from dsr_deploy.measures.ranges import LayerRange
@@ -22,12 +23,14 @@ class Measures:
     energy : of the spiking network under each set of constants, and of a conventional one
     ranges : of the membrane potentials of each layer
     chip : what the network takes of the chip that it was exported for
+    load : of the busiest core of that chip
     """
 
     sparsity: Annotated[Sparsity, sparsity.MEASURE]
     energy: Annotated[tuple[EnergyLine, ...], energy.MEASURE]
     ranges: Annotated[tuple[LayerRange, ...], ranges.MEASURE]
     chip: Annotated[ChipUse, chip_use.MEASURE]
+    load: Annotated[BusiestCore, core_load.MEASURE]
 
 
 def _measures() -> dict[str, Measure[Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from dsr_deploy.hardware.chip import Chip
+from dsr_deploy.hardware.core_load import CoreLoad
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.measures.tables import Table
@@ -21,12 +22,14 @@ class Subject:
     Attributes
     ----------
     bits : width that its weights were quantized to
+    load : what each core of the chip did, for some of the samples
     """
 
     network: IntegerNetwork
     bits: int
     chip: Chip
     simulation: Simulation
+    load: CoreLoad
 
     @property
     def title(self) -> str:

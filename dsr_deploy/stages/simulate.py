@@ -18,18 +18,20 @@ from numpy.typing import NDArray
 
 from dsr_deploy import files
 from dsr_deploy.data.samples import Split
-from dsr_deploy.data.subset import spread, take
+from dsr_deploy.data.subset import evenly, spread, take
 from dsr_deploy.engines import load_engine
 from dsr_deploy.engines.compare import compare_all
 from dsr_deploy.engines.engine import Payloads, Runner
 from dsr_deploy.engines.opening import open_exported, open_on_network
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.chip import load_chip
+from dsr_deploy.hardware.core_load import CoreLoad
 from dsr_deploy.hardware.errors import HardwareError
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.measures import core_load
 from dsr_deploy.measures.all import Measures, compute, report_files
 from dsr_deploy.measures.measure import Subject
 from dsr_deploy.parallel import distributed
@@ -153,7 +155,10 @@ def simulate_network(
         if engine == "lava":
             runners = {name: open_on_network(name, network) for name in ENGINES}
             _confirm(network, payloads, runners, progress)
-        subject = Subject(network, narrowest(network), load_chip(DEFAULT_CHIP), simulation)
+        chip = load_chip(DEFAULT_CHIP)
+        some = payloads[evenly(len(payloads), None, core_load.SAMPLES)]
+        load = core_load.record(network, chip, [some], len(some), threads, progress)
+        subject = Subject(network, narrowest(network), chip, simulation, load)
         digest = hashlib.sha256(network_file.to_bytes(network)).hexdigest()
         accuracy = math.nan if labels is None else float((predictions == labels).mean())
         return _report(subject, engine, accuracy, digest), predictions
@@ -204,7 +209,12 @@ def _simulate_together(
     predictions = np.concatenate(distributed.gather(predictions))
     _compare(run, predictions, expected[chosen], chosen)
     accuracy = float((predictions == test.labels.numpy()).mean())
-    subject = Subject(network, exported.bits, exported.chip, simulation)
+    some = evenly(len(test), None, core_load.SAMPLES)
+    mine = take(test, some[rank.part(len(some))])
+    recorded = (payloads for payloads, _ in _batches(network, mine))
+    load = core_load.record(network, exported.chip, recorded, len(mine), threads, progress)
+    load = functools.reduce(CoreLoad.merge, distributed.gather(load))
+    subject = Subject(network, exported.bits, exported.chip, simulation, load)
     report = _report(subject, engine, accuracy, exported.digest)
     if held is not None:
         content = report_files(report, subject)

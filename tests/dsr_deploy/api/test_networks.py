@@ -23,6 +23,7 @@ from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.chip import load_chip
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.format import network_file
+from dsr_deploy.measures.all import MEASURES
 from dsr_deploy.measures.chip_use import chip_use
 
 HERE = {"torch", "event", "reference", "onnx", "nir"}
@@ -177,7 +178,7 @@ def test_samples_become_the_payloads_of_the_networks_input(network: dd.IntegerNe
     assert s.synops == sum(c.synops for c in counted.connections) / 30
     assert s.report.chip == chip_use(network, load_chip("loihi2"))
     assert (s.run, s.report.samples, s.report.bits, s.report.engine) == (None, 30, 2, "event")
-    assert len(list(s.tables())) == 4
+    assert len(list(s.tables())) == len(MEASURES)
     chosen = np.arange(13) * 30 // 13
     right = np.where(np.isin(np.arange(30), chosen), predictions, (predictions + 1) % 3)
     few = dd.simulate(network, given.numpy(), right.tolist(), samples=13, threads=1)

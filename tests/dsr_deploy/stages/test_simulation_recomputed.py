@@ -6,18 +6,20 @@ What the range proof and the mapping to cores find has tests of its own; here it
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from importlib import resources
 from typing import Any
 
 import numpy as np
 import pytest
+import real_networks
 import yaml
-from recomputed import BITS, SAMPLES, Seen, assert_same, ones, simulated
+from recomputed import BITS, SAMPLES, Seen, assert_same, ones, simulated, spec_of
 
 from dsr_deploy.hardware import bounds
 from dsr_deploy.hardware.chip import load_chip
 from dsr_deploy.hardware.mapping import map_network
-from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.hardware.network import Connection, IntegerNetwork
 
 
 @pytest.fixture(scope="module", params=[0, 700], ids=["if", "lif"])
@@ -128,6 +130,65 @@ def test_the_manifest_says_what_was_exported(seen: Seen) -> None:
     )
 
 
+def per_event(made: IntegerNetwork, c: Connection) -> Any:
+    """Return the number of targets of each source neuron, (C, H, W); all lie on one core."""
+    shape = made.shapes[c.source]
+    size = int(np.prod(shape))
+    each = np.eye(size, dtype=np.int64).reshape(size, *shape)
+    reached = real_networks.transmit(spec_of(c), np.ones_like(c.weight, np.int64), each)
+    return reached.reshape(size, -1).sum(1).reshape(shape)
+
+
+def busiest(seen: Seen) -> dict[str, Any]:
+    """Return the load of the cores, of which each layer takes one."""
+    made, terms, moments = seen.network, ("synops", "updates", "reads"), SAMPLES * 3
+    counts = {name: np.zeros((len(made.populations), moments), int) for name in terms}
+    for i, p in enumerate(made.populations):
+        counts["updates"][i] = p.size
+        for c in made.incoming(p):
+            sent = (seen.sent[c.source] != 0).reshape(moments, -1)
+            targets = per_event(made, c).reshape(-1)
+            counts["synops"][i] += sent @ targets
+            counts["reads"][i] += sent @ np.ceil(targets * c.weight_bits / 64).astype(int)
+    names = [p.name for p in made.populations]
+    largest = np.stack([counts[name] for name in terms], axis=1).reshape(-1, moments)
+    binding = Counter((names[i // 3], terms[i % 3]) for i in largest.argmax(0))
+
+    def share(place: int, name: str) -> float:
+        return sum(n for pair, n in binding.items() if pair[place] == name) / moments
+
+    ((layer, term), _), *_ = binding.most_common()
+    return {
+        "chip": "loihi2",
+        "samples": SAMPLES,
+        "cores": len(names),
+        "largest": float(largest.max(0).mean()),
+        "binding": term,
+        "binding_layer": layer,
+        "terms": [
+            {
+                "term": name,
+                "busiest": float(counts[name].max(0).mean()),
+                "mean": float(counts[name].mean()),
+                "unevenness": float(counts[name].max(0).mean() / counts[name].mean()),
+                "layer": names[Counter(counts[name].argmax(0)).most_common()[0][0]],
+                "binds": share(1, name),
+            }
+            for name in terms
+        ],
+        "layers": [
+            {
+                "name": name,
+                "cores": 1,
+                **{term: float(counts[term][i].mean()) for term in terms},
+                "unevenness": 1.0,
+                "binds": share(0, name),
+            }
+            for i, name in enumerate(names)
+        ],
+    }
+
+
 def ranges(seen: Seen) -> list[dict[str, Any]]:
     proven, rows = bounds.network_bounds(seen.network), []
     for name, u in seen.u.items():
@@ -163,6 +224,7 @@ def test_the_simulation_says_what_the_spikes_say(seen: Seen) -> None:
             "updates": 3.0 * sum(p.size for p in seen.network.populations),
             "ranges": ranges(seen),
             "chip": chip_of(seen.network),
+            "load": busiest(seen),
             "made_from": digest(seen, "export/loihi/network.safetensors"),
         },
     )
