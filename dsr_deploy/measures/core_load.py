@@ -203,7 +203,7 @@ _NAMES: Final[dict[Term, str]] = {
 def table(load: BusiestCore) -> Table:
     """Tabulate the busiest core of each layer, and of all."""
     of_all = {term.term: term for term in load.terms}
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             layer.name,
             f"{layer.cores:,}",
