@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,10 @@ from dsr_deploy.run.config import from_dict, presets, resolve
 def test_every_module_of_data_sets_is_listed() -> None:
     (folder,) = map(Path, sets.__path__)
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert modules == {"digits", "cifar", "imagenet", "imagefolder", "cifar10_dvs", "tensors"}
     found = {
         value.name
         for module in modules
-        for value in vars(sys.modules[f"{sets.__name__}.{module}"]).values()
+        for value in vars(import_module(f"{sets.__name__}.{module}")).values()
         if isinstance(value, Source)
     }
     assert found == set(DATASETS)
