@@ -1,4 +1,4 @@
-"""The register of a membrane potential, and what does not fit it."""
+"""Check membrane potentials against their register, of ``V_BITS`` in network.py."""
 
 from __future__ import annotations
 
