@@ -6,6 +6,8 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from dsr_deploy import files
 from dsr_deploy.api.notebook import usual_progress
 from dsr_deploy.api.results import TrainedRun
@@ -67,6 +69,11 @@ def train(
         chosen |= _of_samples(dataset, chosen)
         samples = dataset
     elif dataset is not None:
+        if not isinstance(dataset, str):
+            raise UserError(
+                f"dataset must be a name or a Dataset, not {type(dataset).__name__}; "
+                "Dataset.from_tensors makes one of samples and labels"
+            )
         chosen["dataset"] = dataset
     if chosen.get("data_dir") is not None:
         chosen["data_dir"] = str(full_path(chosen["data_dir"]))
@@ -116,7 +123,7 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
 def _builder(network: Topology | Build) -> Build:
     if isinstance(network, Topology):
         return lambda input_shape, classes: network
-    if not callable(network):
+    if not callable(network) or isinstance(network, nn.Module):
         raise UserError(
             "arch must be a name, a Topology or a function that returns one, not "
             f"{type(network).__name__}"

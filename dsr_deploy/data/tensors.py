@@ -146,7 +146,10 @@ def _is_whole(samples: Tensor) -> bool:
 
 
 def _range(value_range: tuple[float, float] | None, whole: bool) -> tuple[float, float]:
-    low, high = value_range or ((0.0, float(BYTE)) if whole else (0.0, 1.0))
+    given = value_range or ((0.0, float(BYTE)) if whole else (0.0, 1.0))
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise DataError(f"value_range must be two numbers, the lower first, not {given!r}")
+    low, high = given
     if not (np.isfinite((low, high)).all() and low < high):
         raise DataError(f"value_range must be two numbers, the lower first, not {value_range}")
     if whole and not 0 <= low < high <= BYTE:
@@ -161,12 +164,16 @@ def _bytes(name: str, samples: Tensor, low: float, high: float) -> Tensor:
     """Return samples as uint8 (N, C, H, W) or (N, T, C, H, W)."""
     if samples.ndim == 3:
         samples = samples[:, None]
-    if samples.ndim not in (4, 5) or 0 in samples.shape:
+    if samples.numel() == 0:
+        raise DataError(f"{name}: there are no samples, the shape is {tuple(samples.shape)}")
+    if samples.ndim not in (4, 5):
         raise DataError(f"{name}: samples must be of shape {FORMS}, not {tuple(samples.shape)}")
     if samples.is_complex():
         raise DataError(f"{name}: samples must be real numbers, not {samples.dtype}")
+    if missing := int((samples != samples).sum()):
+        raise DataError(f"{name}: samples must be numbers; {missing:,} values are NaN")
     least, most = samples.min().item(), samples.max().item()
-    if not (low <= least and most <= high) or (samples != samples).any():
+    if not (low <= least and most <= high):
         raise DataError(
             f"{name}: samples must lie within {low:g} to {high:g}, not {least:g} to {most:g}; "
             "give their own value_range"

@@ -196,6 +196,9 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
         If the preset is unknown, or a value is out of range.
     """
     given = {name: value for name, value in chosen.items() if value is not None}
+    for name in ("timesteps", "epochs"):  # computed with before Config checks all
+        if name in given:
+            _check_type(name, given[name], int)
     if preset is not None:
         _check_choice("preset", preset, presets())
         trained_on, neuron, steps = preset.rsplit("-", 2)

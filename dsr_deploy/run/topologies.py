@@ -75,7 +75,10 @@ def describe(build: Build, input_shape: Shape, classes: int) -> Topology:
         If the network does not take the input or tell the classes apart.
     """
     try:
-        made = build(input_shape, classes)
+        made: Any = build(input_shape, classes)  # of a user
+        if not isinstance(made, Topology):
+            name = getattr(build, "__name__", "the function")
+            raise UserError(f"arch: {name} must return a Topology, not {type(made).__name__}")
         made.check_fits(input_shape, classes)
     except TopologyError as error:
         raise UserError(str(error)) from None

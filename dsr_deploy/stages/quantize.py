@@ -62,6 +62,12 @@ class QuantizeConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        for name in ("bits", "epochs", "batch_size", "seed"):
+            value = getattr(self, name)
+            if value is None and name in ("epochs", "batch_size"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise UserError(f"{name} must be a whole number, not {value!r}")
         if not 2 <= self.bits <= 8:
             raise UserError(f"bits must be 2 to 8, not {self.bits}")
         if self.epochs is not None and not 0 <= self.epochs <= 100_000:

@@ -209,6 +209,10 @@ def test_nothing_is_left_of_a_training_that_cannot_begin(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
+def absent(input_shape: Any, classes: int) -> None:
+    """Forget to return the topology."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -217,6 +221,13 @@ def test_nothing_is_left_of_a_training_that_cannot_begin(here: Path) -> None:
         ({"data_dir": "x"}, "data_dir 'x': the samples are in memory; leave it out"),
         ({"image_size": 8}, "image_size 8: the samples are in memory; leave it out"),
         ({"arch": 3}, "arch must be a name, a Topology or a function that returns one, not int"),
+        ({"arch": torch.nn.Flatten()}, "arch must be a name, a Topology or a function that returns "
+         "one, not Flatten"),
+        ({"arch": absent}, "arch: absent must return a Topology, not NoneType"),
+        ({"dataset": (1, 2)}, "dataset must be a name or a Dataset, not tuple; "
+         "Dataset.from_tensors makes one of samples and labels"),
+        ({"epochs": "3"}, "epochs must be a whole number, not '3'"),
+        ({"timesteps": "T"}, "timesteps must be a whole number, not 'T'"),
         ({"crop": 0.5}, "crop 0.5: the samples of tensors keep their size; leave crop out, or use "
          "shift"),
         ({"epochs": 0}, "epochs must be 1 to 100000, not 0"),

@@ -124,7 +124,7 @@ def test_images_of_pil_have_their_channels_first() -> None:
         (
             (torch.full((4, 2, 2), torch.nan), LABELS),
             {},
-            "train: samples must lie within 0 to 1, not nan to nan; give their own value_range",
+            "train: samples must be numbers; 16 values are NaN",
         ),
         (
             (PIXELS, LABELS),
@@ -136,6 +136,16 @@ def test_images_of_pil_have_their_channels_first() -> None:
             (PIXELS.float(), LABELS),
             {"value_range": (1, 1)},
             "value_range must be two numbers, the lower first, not (1, 1)",
+        ),
+        (
+            (PIXELS.float(), LABELS),
+            {"value_range": 1},
+            "value_range must be two numbers, the lower first, not 1",
+        ),
+        (
+            (PIXELS[:0], LABELS[:0]),
+            {},
+            f"train: there are no samples, the shape is {(0, *PIXELS.shape[1:])}",
         ),
         (
             (PIXELS.flatten(1), LABELS),

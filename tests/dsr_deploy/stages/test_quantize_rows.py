@@ -276,6 +276,9 @@ def test_layers_without_such_neurons_are_left_out() -> None:
     [
         ({"bits": 1}, "bits must be 2 to 8, not 1"),
         ({"bits": 9}, "bits must be 2 to 8, not 9"),
+        ({"bits": "4"}, "bits must be a whole number, not '4'"),
+        ({"bits": None}, "bits must be a whole number, not None"),
+        ({"epochs": 2.0}, "epochs must be a whole number, not 2.0"),
         ({"epochs": -1}, "epochs must be 0 to 100000, not -1"),
         ({"epochs": 100_001}, "epochs must be 0 to 100000, not 100001"),
         ({"lr": 0.0}, "lr must be positive and finite, not 0.0"),
