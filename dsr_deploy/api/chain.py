@@ -153,13 +153,14 @@ def simulate(
     samples: int | None = None,
     engine: str = "event",
     threads: int | None = None,
+    chip: str | Path | None = None,
     data_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> SimulationResult:
     """Run the network event by event, on integers alone: over its run's test set, or other data.
 
     Without ``data`` the run keeps the reports, and every prediction is compared with the quantized
-    network's. With ``data`` nothing is written, and the cores and energies are those of loihi2.
+    network's. With ``data`` nothing is written.
 
     Parameters
     ----------
@@ -173,6 +174,7 @@ def simulate(
     samples : how many, evenly spread; None for all, with Lava for at most 20 of a test set
     engine : "lava" compares every spike with Lava's runtime
     threads : None for as many as there are cores
+    chip : with ``data``, the name of a profile or the path of a YAML file; None is loihi2
     data_dir : where the data of the run lie now, if they were moved
 
     Raises
@@ -183,12 +185,15 @@ def simulate(
     progress = progress or usual_progress()
     if data is not None:
         network = _for_data(net, data_dir)
-        most = simulating.LAVA_SAMPLES if engine == "lava" else None
-        payloads, known = samples_of(network, data, labels, samples, most)
-        report, predictions = simulating.simulate_network(
-            network, payloads, known, engine=engine, threads=threads, progress=progress
+        method = simulating.Method(engine, threads)
+        given = samples_of(network, data, labels, samples, method.most)
+        profile = None if chip is None else str(files.at_home(chip))
+        simulated = simulating.simulate_network(
+            network, given, method, chip=profile, progress=progress
         )
-        return SimulationResult(report, predictions)
+        return SimulationResult(simulated.report, simulated.predictions)
+    if chip is not None:
+        raise UserError("chip is for data of one's own; a run has that of its export")
     if labels is not None:
         raise UserError("labels without data; give both")
     place = run_of(net)
@@ -237,7 +242,7 @@ def verify(
         names = (engines,) if isinstance(engines, str) else tuple(engines)
     if data is not None:
         network = _for_data(net, data_dir)
-        payloads = samples_of(network, data, None, samples, verifying.SAMPLES).payloads
+        payloads = samples_of(network, data, None, samples, verifying.SAMPLES).payloads()
         return VerificationResult(
             verifying.verify_network(network, payloads, names, progress=progress)
         )

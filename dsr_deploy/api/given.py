@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dsr_deploy import files
 from dsr_deploy.api.results import QuantizedRun
 from dsr_deploy.data.dataset import Dataset
-from dsr_deploy.data.encoding import encode
-from dsr_deploy.data.subset import evenly, spread
-from dsr_deploy.data.tensors import as_tensor, whole_labels
+from dsr_deploy.data.tensors import as_tensor
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware.encoding import check_payloads
 from dsr_deploy.hardware.errors import HardwareError
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.run.samples import check_data, payload_batches
-
-
-class Samples(NamedTuple):
-    """What a network is given.
-
-    Attributes
-    ----------
-    payloads : int8 (N, C, H, W), or (N, T, C, H, W) for a framed input
-    labels : int64 (N,), if they are known
-    """
-
-    payloads: NDArray[np.int8]
-    labels: NDArray[np.int64] | None
+from dsr_deploy.run.own_samples import of_array
+from dsr_deploy.run.samples import Samples, check_data, of_test_set
 
 
 def network_of(given: object) -> IntegerNetwork | None:
@@ -90,41 +73,11 @@ def samples_of(
         if labels is not None:
             raise UserError("labels: the Dataset has its own; leave them out")
         check_data(network, data)
-        test, _ = spread(data.test, samples, most)
-        parts = list(payload_batches(network, test))
-        payloads = np.concatenate([part.numpy() for part, _ in parts])
-        return Samples(payloads, test.labels.numpy())
-    payloads = _payloads(network, data)
-    chosen = evenly(len(payloads), samples)
-    if labels is None:
-        return Samples(payloads[chosen], None)
-    known = whole_labels("data", as_tensor("labels", labels), len(payloads)).numpy()
-    classes = network.output.shape[0]
-    if known.max() >= classes:
-        raise UserError(f"labels must be 0 to {classes - 1}, not {known.max()}")
-    return Samples(payloads[chosen], known[chosen])
-
-
-def _payloads(network: IntegerNetwork, data: Any) -> NDArray[np.int8]:
+        return of_test_set(network, data, samples, most)
     values = as_tensor("data", data)
     if values.dtype not in (torch.int8, torch.uint8):
         raise UserError(
             "data must be a Dataset, or an array of payloads (int8) or samples (uint8), not "
             f"{type(data).__name__} of {values.dtype}"
         )
-    if values.dtype == torch.uint8:
-        values = encode(network.input, values)
-    payloads: NDArray[np.int8] = values.numpy()
-    try:
-        check_payloads(network, payloads)
-    except HardwareError as error:
-        raise UserError(str(error)) from None
-    if not len(payloads):
-        raise UserError("data must have at least 1 sample, not 0")
-    low, high = int(payloads.min()), int(payloads.max())
-    if not network.input.low <= low <= high <= network.input.high:
-        raise UserError(
-            f"data: payloads must be {network.input.low} to {network.input.high}, not {low} to "
-            f"{high}"
-        )
-    return payloads
+    return of_array(network, values.numpy(), labels, samples, "data")

@@ -229,7 +229,7 @@ class SimulationResult(StageResult):
     @property
     def accuracy(self) -> float:
         """On the samples that were simulated, 0 to 1; NaN without labels."""
-        return self.report.accuracy
+        return math.nan if self.report.accuracy is None else self.report.accuracy
 
     @property
     def synops(self) -> float:
@@ -255,7 +255,7 @@ class SimulationResult(StageResult):
 
     def _line(self) -> str:
         report = self.report
-        accuracy = "" if math.isnan(report.accuracy) else f"{report.accuracy:.2%} on "
+        accuracy = "" if report.accuracy is None else f"{report.accuracy:.2%} on "
         return (
             f"{accuracy}{report.samples:,} samples, {self.firing_rate:.2%} of the neurons firing, "
             f"{report.synops:,.0f} synaptic operations each"

@@ -20,6 +20,7 @@ from dsr_deploy.console import environment, failures, printing
 from dsr_deploy.console.command import Stages
 from dsr_deploy.console.interrupt import interruptible
 from dsr_deploy.console.options import common, moved_data, training_options
+from dsr_deploy.console.simulate import simulate
 from dsr_deploy.engines import ENGINES
 from dsr_deploy.errors import UserError
 from dsr_deploy.formats import TARGETS
@@ -98,7 +99,7 @@ def train(
     else:
         settings = config.resolve(preset, **chosen | {"data_dir": data_dir})
     if print_config:
-        _print(as_json, settings, summaries.configuration(settings))
+        printing.result(as_json, settings, summaries.configuration(settings))
         return
     terminal = Terminal()
     begun = run_directory.beginning(directory, run_directory.default_name(settings))
@@ -112,7 +113,7 @@ def train(
         )
     if this_rank().first:
         result, text = summaries.trained(run, settings)
-        _print(as_json, result, text)
+        printing.result(as_json, result, text)
 
 
 @contextlib.contextmanager
@@ -172,7 +173,7 @@ def quantize(directory: Path | None, as_json: bool, data_dir: Path | None, **cho
     settings = QuantizeConfig(**given)
     run = run_directory.find(directory)
     row = quantize_run(run, settings, data_dir=data_dir, progress=Terminal())
-    _print(as_json, row, summaries.quantized(run, row))
+    printing.result(as_json, row, summaries.quantized(run, row))
 
 
 @cli.command(
@@ -206,51 +207,10 @@ def export(
     if chip:
         chip = str(files.at_home(chip))
     exported = export_run(run, target, bits, chip, progress=Terminal())
-    _print(as_json, exported, summaries.exported(run, exported))
+    printing.result(as_json, exported, summaries.exported(run, exported))
 
 
-@cli.command(
-    epilog="\b\n"
-    "Example, 100 test samples and all tables:\n"
-    "  dsr-deploy simulate --samples 100 --report all"
-)
-@click.option("--report", "part", metavar="NAME", default="all", show_default=True,
-              help="Which table to print, sparsity, energy, ranges, chip, load or all; all are "
-              "written.",
-)  # fmt: skip
-@click.option("--samples", type=int, help="Number of test samples, evenly spread.  [default: all]")
-@click.option("--engine", type=click.Choice(["event", "lava"]), default="event", show_default=True,
-              help="event is the simulator; lava also runs the samples in Lava and compares every "
-              "spike, by default of 20 samples.",
-)  # fmt: skip
-@click.option("--threads", type=int, help="Samples to run at once.  [default: one per core]")
-@moved_data
-@common
-def simulate(
-    directory: Path | None,
-    as_json: bool,
-    part: str,
-    samples: int | None,
-    engine: str,
-    threads: int | None,
-    data_dir: Path | None,
-) -> None:
-    """Run the exported network event by event, in integers only.
-
-    Reads export/loihi/network.safetensors and the run's data set. Compares every prediction with
-    the quantized network's, counts spikes and synaptic operations, estimates energy, and writes
-    reports/: simulate.json, sparsity.{csv,json,png,svg} and energy.{csv,json}.
-    """
-    from dsr_deploy.console import summaries
-    from dsr_deploy.console.terminal import Terminal
-    from dsr_deploy.stages.simulate import simulate as simulate_run
-
-    summaries.check_part(part)
-    run = run_directory.find(directory)
-    report = simulate_run(
-        run, samples, engine=engine, threads=threads, data_dir=data_dir, progress=Terminal()
-    )
-    _print(as_json, report, summaries.simulated(run, report, part))
+cli.add_command(simulate)
 
 
 @cli.command(
@@ -288,7 +248,7 @@ def verify(
     run = run_directory.find(directory)
     names = None if engines is None else tuple(name.strip() for name in engines.split(","))
     verification = verify_run(run, names, samples, data_dir=data_dir, progress=Terminal())
-    _print(as_json, verification, summaries.verified(verification))
+    printing.result(as_json, verification, summaries.verified(verification))
     if not verification.agreed:
         raise UserError(verification.disagreement)
 
@@ -306,15 +266,7 @@ def report(directory: Path | None, as_json: bool) -> None:
 
     run = run_directory.find(directory)
     path = report_run(run)
-    _print(as_json, {"report": str(path)}, summaries.reported(path))
-
-
-def _print(as_json: bool, result: Any, text: str) -> None:
-    """Print a result, in the first process only."""
-    from dsr_deploy.console import summaries
-
-    if this_rank().first:
-        printing.echo(summaries.to_json(result) if as_json else text)
+    printing.result(as_json, {"report": str(path)}, summaries.reported(path))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -18,6 +18,21 @@ from dsr_deploy.run import config
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class File(click.Path):
+    """A file, in whose path a leading ``~/`` means the user's home."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """Return the path."""
+        if not os.fspath(value):
+            self.fail("the name is empty; name a file", param, ctx)
+        return cast(Path, super().convert(files.at_home(value), param, ctx))
+
+
 class Directory(click.Path):
     """A directory, in which a leading ``~/`` means the user's home."""
 

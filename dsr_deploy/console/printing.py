@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Any
 
 import click
 
 from dsr_deploy.errors import UserError
+from dsr_deploy.parallel.rank import this_rank
 from dsr_deploy.text import escaped
 
 
@@ -26,6 +28,14 @@ def echo(text: str) -> None:
         click.echo(escaped(text))
     except OSError as error:
         lost_output(error)
+
+
+def result(as_json: bool, value: Any, text: str) -> None:
+    """Print a command's result, as JSON or as text, in the first process only."""
+    from dsr_deploy.console import summaries  # which takes long to import
+
+    if this_rank().first:
+        echo(summaries.to_json(value) if as_json else text)
 
 
 def lost_output(error: OSError) -> None:

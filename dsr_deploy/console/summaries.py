@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dsr_deploy.engines.compare import Verification
     from dsr_deploy.measures.accuracy import Row
     from dsr_deploy.stages.export import Export
-    from dsr_deploy.stages.simulate import SimulationReport
+    from dsr_deploy.stages.simulate import Simulated, SimulationReport
 
 
 def to_json(result: Any) -> str:
@@ -134,20 +135,54 @@ def check_part(part: str) -> None:
 
 def simulated(run: RunDirectory, report: SimulationReport, part: str) -> str:
     """Return the accuracy, and the tables of ``part``: sparsity, energy or all."""
+    return "\n\n".join(
+        [
+            _counted(report, ", each prediction the same as the quantized network's"),
+            *_tables(report, part),
+            f"  written to  {_shortest(run.reports)}",
+            _next(run, "report", "puts all results on one page"),
+        ]
+    )
+
+
+def simulated_file(
+    report: SimulationReport, network: Path, written: Sequence[Path], part: str
+) -> str:
+    """Return the same of a network's file, with what the samples are and what was written."""
+    where = ", ".join(str(_shortest(path)) for path in written)
+    parts = [
+        _counted(report),
+        f"  network  {network}\n  samples  {report.source}",
+        *_tables(report, part),
+    ]
+    return "\n\n".join(parts + ([f"  written to  {where}"] if where else []))
+
+
+def with_predictions(simulated: Simulated) -> dict[str, Any]:
+    """Return all that was found of a network's file."""
+    report = dataclasses.asdict(simulated.report)
+    return report | {"predictions": simulated.predictions.tolist()}
+
+
+def _counted(report: SimulationReport, remark: str = "") -> str:
     total = report.sparsity.total
     confirmed = "; Lava gave the same spikes" if report.engine == "lava" else ""
-    parts = [
+    accuracy = (
+        "unknown, as there are no labels"
+        if report.accuracy is None
+        else f"{report.accuracy:.2%}{remark}"
+    )
+    return (
         f"Simulated {report.samples:,} test samples in integers only, {report.timesteps} "
         f"timesteps each{confirmed}.\n"
-        f"  accuracy             {report.accuracy:.2%}, each prediction the same as the quantized "
-        "network's\n"
+        f"  accuracy             {accuracy}\n"
         f"  firing rate          {total.firing_rate:.2%} of the neurons at each timestep\n"
         f"  synaptic operations  {report.synops:,.0f} per sample, counted"
-    ]
-    parts += [str(section) for name, section in sections(report).items() if part in (name, "all")]
-    parts.append(f"  written to  {_shortest(run.reports)}")
-    parts.append(_next(run, "report", "puts all results on one page"))
-    return "\n\n".join(parts)
+    )
+
+
+def _tables(report: SimulationReport, part: str) -> list[str]:
+    return [str(section) for name, section in sections(report).items() if part in (name, "all")]
 
 
 def verified(verification: Verification) -> str:

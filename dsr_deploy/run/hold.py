@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,24 +126,15 @@ def _make_ready(run: RunDirectory, places: tuple[str, ...]) -> None:
         for name in FOLDERS:
             place = run.path / name
             stage.put_in_order(place)
-        _try_to_write(place := run.path)
+        stage.try_to_write(place := run.path)
         for name in places:
             place = run.path / name
             target = place.resolve()  # it may be a link to another disk
             stage.put_in_order(target.parent, target.name)
-            _try_to_write(target)
-            _try_to_write(target.parent)
+            stage.try_to_write(target)
+            stage.try_to_write(target.parent)
     except OSError as error:
         raise _read_only(place, error) from None
-
-
-def _try_to_write(folder: Path) -> None:
-    """Raise OSError if a folder, or the nearest existing one above it, cannot be written."""
-    while not folder.exists():
-        folder = folder.parent
-    trial = folder / f".trial.{secrets.token_hex(8)}"  # is put in order if it stays
-    trial.mkdir()
-    trial.rmdir()
 
 
 def _read_only(path: Path, error: OSError) -> UserError:

@@ -250,3 +250,26 @@ def put_in_order(parent: Path, only: str | None = None) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that a folder, or the nearest existing one above it, can be written.
+
+    Raises
+    ------
+    UserError
+        If it cannot be, or a file is in its place.
+    """
+    try:
+        try_to_write(folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def try_to_write(folder: Path) -> None:
+    """Raise OSError if a folder, or the nearest existing one above it, cannot be written."""
+    while not folder.exists():
+        folder = folder.parent
+    trial = folder / f".trial.{secrets.token_hex(8)}"  # is put in order if it stays
+    trial.mkdir()
+    trial.rmdir()

@@ -218,22 +218,38 @@ def check_same_data(dataset: Dataset, input: Input, classes: tuple[str, ...]) ->
     UserError
         If the classes, the size of the images or their mean and deviation are others.
     """
-    where = f"data set '{dataset.name}'"
-    if classes and dataset.classes != classes:
-        pairs = itertools.zip_longest(dataset.classes, classes, fillvalue="none")
-        index, (found, own) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-        raise UserError(f"{where}: class {index} is {found!r}, the network's is {own!r}; {RESTORE}")
-    found_form, own_form = _form(dataset.input), _form(input)
-    if found_form != own_form:
-        raise UserError(f"{where}: {found_form}, the network takes {own_form}; {RESTORE}")
+    check_fits(dataset, input, classes, RESTORE)
     for name in ("mean", "std"):
         found_values, own_values = getattr(dataset.input, name), getattr(input, name)
         # Another machine may add them up in another order.
         if not np.allclose(found_values, own_values, rtol=1e-6, atol=0):
             raise UserError(
-                f"{where}: pixels of {name} {_few_digits(found_values)}, the network was trained "
-                f"on {_few_digits(own_values)}; {RESTORE}"
+                f"data set '{dataset.name}': pixels of {name} {_few_digits(found_values)}, the "
+                f"network was trained on {_few_digits(own_values)}; {RESTORE}"
             )
+
+
+def check_fits(dataset: Dataset, input: Input, classes: tuple[str, ...], way: str) -> None:
+    """Make sure that samples of ``dataset`` have the form of ``input``, and the same classes.
+
+    Parameters
+    ----------
+    classes : empty if they are not known
+    way : what to do, for errors
+
+    Raises
+    ------
+    UserError
+        If they have not.
+    """
+    where = f"data set '{dataset.name}'"
+    if classes and dataset.classes != classes:
+        pairs = itertools.zip_longest(dataset.classes, classes, fillvalue="none")
+        index, (found, own) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise UserError(f"{where}: class {index} is {found!r}, the network's is {own!r}; {way}")
+    found_form, own_form = _form(dataset.input), _form(input)
+    if found_form != own_form:
+        raise UserError(f"{where}: {found_form}, the network takes {own_form}; {way}")
 
 
 def describe(run: RunDirectory) -> Description:

@@ -6,10 +6,9 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +16,18 @@ import torch
 from numpy.typing import NDArray
 
 from dsr_deploy import files
-from dsr_deploy.data.samples import Split
-from dsr_deploy.data.subset import evenly, spread, take
+from dsr_deploy.data.subset import evenly
 from dsr_deploy.engines import load_engine
 from dsr_deploy.engines.compare import compare_all
 from dsr_deploy.engines.engine import Payloads, Runner
 from dsr_deploy.engines.opening import open_exported, open_on_network
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware.chip import load_chip
+from dsr_deploy.hardware.chip import Chip, check_chip, load_chip
 from dsr_deploy.hardware.core_load import CoreLoad
 from dsr_deploy.hardware.errors import HardwareError
-from dsr_deploy.hardware.event.simulation import Simulation
-from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.hardware.schedule import schedule
 from dsr_deploy.measures import core_load
 from dsr_deploy.measures.all import Measures, compute, report_files
 from dsr_deploy.measures.measure import Subject
@@ -41,18 +38,44 @@ from dsr_deploy.run import provenance
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.exported import PLACE, read_exported
 from dsr_deploy.run.hold import Held, hold
-from dsr_deploy.run.samples import BATCH, check_data, payload_batches
+from dsr_deploy.run.samples import Samples, check_data, of_test_set
 from dsr_deploy.run.trained import describe, keep_place, load_same_data
+from dsr_deploy.stages.counting import Tally, count, event_counter
 from dsr_deploy.stages.export import DEFAULT_CHIP, narrowest
-
-Batch = tuple[Payloads, NDArray[np.int64] | None]
-"""Payloads and, where they are known, labels."""
 
 ENGINES = ("event", "lava")
 PREDICTIONS = "predictions.json"
+REPORT = "simulate.json"
 
 LAVA_SAMPLES = 20
 """Lava takes a thousand times as long."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How samples are simulated; no count depends on it.
+
+    Attributes
+    ----------
+    engine : "event"; "lava" runs the samples in Lava's runtime as well and compares every spike
+    threads : None for as many as there are cores
+    """
+
+    engine: str = "event"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads must be at least 1, not {self.threads}")
+        if self.engine not in ENGINES:
+            raise UserError(f"engine {self.engine!r}: choose one of {', '.join(ENGINES)}")
+        if obstacle := load_engine(self.engine).obstacle():
+            raise UserError(f"{self.engine}: {obstacle}")
+
+    @property
+    def most(self) -> int | None:
+        """Samples of a test set that are taken unless there is a number; None for all."""
+        return LAVA_SAMPLES if self.engine == "lava" else None
 
 
 @dataclass(frozen=True)
@@ -65,9 +88,10 @@ class Outcome:
     bits : width that its weights were quantized to
     samples, timesteps : number of test samples, and of timesteps of each
     engine : that confirmed the spikes: the event-driven simulator itself, or Lava as well
-    accuracy : share of the samples whose class was found; NaN without labels, which a run has
+    accuracy : share of the samples whose class was found; None without labels
     synops, updates : synaptic operations and neuron updates per sample, counted
     made_from : SHA-256 of the exported network
+    source : what the samples are, for people
     """
 
     network: str
@@ -75,15 +99,35 @@ class Outcome:
     samples: int
     timesteps: int
     engine: str
-    accuracy: float
+    accuracy: float | None
     synops: float
     updates: float
     made_from: str
+    source: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)
 class SimulationReport(Measures, Outcome):
     """The outcome of a simulation and all measures of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """A simulation of a network without a run.
+
+    Attributes
+    ----------
+    predictions : the predicted classes, int64 (N,)
+    content : the files of the report by name, drawn when they are asked for
+    """
+
+    report: SimulationReport
+    predictions: NDArray[np.int64]
+    subject: Subject
+
+    @property
+    def content(self) -> dict[str, bytes]:
+        return _content(self.report, self.subject)
 
 
 def simulate(
@@ -103,8 +147,7 @@ def simulate(
     Parameters
     ----------
     samples : how many, evenly spread over the test set; None for all, with Lava for at most 20
-    engine : "event"; "lava" runs them in Lava's runtime as well and compares every spike
-    threads : None for as many as there are cores
+    engine, threads : see :class:`Method`
     data_dir : where the data lie now, if they were moved
 
     Raises
@@ -113,73 +156,65 @@ def simulate(
         If a file is missing or damaged, the data are not those of the network, a prediction or a
         spike differs, or there is no Lava where it was asked for.
     """
-    _check(engine, threads)
+    method = Method(engine, threads)
     with distributed.process_group(torch.device("cpu")) as rank:
         progress = (progress or Silent()) if rank.first else Silent()
         alone = hold(run, "simulate", "reports") if rank.first else contextlib.nullcontext()
         with alone as held:
             distributed.meet()  # the first has put the run in order
-            return _simulate_together(run, samples, engine, threads, data_dir, rank, progress, held)
+            return _simulate_together(run, samples, method, data_dir, rank, progress, held)
 
 
 def simulate_network(
     network: IntegerNetwork,
-    payloads: Payloads,
-    labels: NDArray[np.int64] | None = None,
+    samples: Samples,
+    method: Method,
     *,
-    engine: str = "event",
-    threads: int | None = None,
+    chip: str | None = None,
+    digest: str | None = None,
     progress: Progress | None = None,
-) -> tuple[SimulationReport, NDArray[np.int64]]:
-    """Return what ``network`` does with ``payloads``, and the predicted classes, (N,).
-
-    The energy and the cores are those of loihi2. Nothing is written.
+) -> Simulated:
+    """Return what ``network`` does with ``samples``; nothing is written.
 
     Parameters
     ----------
-    labels : (N,); without them the report's accuracy is NaN
-    engine, threads : see :func:`simulate`
+    chip : for the cores, name of a profile or path of a YAML file; None is loihi2
+    digest : SHA-256 of the network's file; None for the one that it would have
 
     Raises
     ------
     UserError
-        If a membrane potential leaves its register, a spike differs, or there is no Lava where it
-        was asked for.
+        If a membrane potential leaves its register, a spike differs, or the chip cannot run the
+        network.
     """
-    _check(engine, threads)
     progress = progress or Silent()
-    parts = [slice(start, start + BATCH) for start in range(0, len(payloads), BATCH)]
-    stream = ((payloads[part], None if labels is None else labels[part]) for part in parts)
     try:
-        simulation, predictions = _simulate(network, stream, len(payloads), threads, progress)
-        if engine == "lava":
+        profile = _chip_for(network, chip)
+        tally = count(network, event_counter(network, method.threads), samples, progress)
+        if method.engine == "lava":
             runners = {name: open_on_network(name, network) for name in ENGINES}
-            _confirm(network, payloads, runners, progress)
-        chip = load_chip(DEFAULT_CHIP)
-        some = payloads[evenly(len(payloads), None, core_load.SAMPLES)]
-        load = core_load.record(network, chip, [some], len(some), threads, progress)
-        subject = Subject(network, narrowest(network), chip, simulation, load)
-        digest = hashlib.sha256(network_file.to_bytes(network)).hexdigest()
-        accuracy = math.nan if labels is None else float((predictions == labels).mean())
-        return _report(subject, engine, accuracy, digest), predictions
+            _confirm(network, samples.payloads(), runners, progress)
+        load = _load(network, profile, _some(samples), method.threads, progress)
+        subject = Subject(network, narrowest(network), profile, tally.simulation, load)
+        digest = digest or hashlib.sha256(network_file.to_bytes(network)).hexdigest()
+        report = _report(subject, samples, tally.predictions, method.engine, digest)
+        return Simulated(report, tally.predictions, subject)
     except HardwareError as error:
         raise UserError(str(error)) from None
 
 
-def _check(engine: str, threads: int | None) -> None:
-    if threads is not None and threads < 1:
-        raise UserError(f"threads must be at least 1, not {threads}")
-    if engine not in ENGINES:
-        raise UserError(f"engine {engine!r}: choose one of {', '.join(ENGINES)}")
-    if obstacle := load_engine(engine).obstacle():
-        raise UserError(f"{engine}: {obstacle}")
+def _chip_for(network: IntegerNetwork, name: str | None) -> Chip:
+    """Return a chip; one that was chosen must be able to run the network."""
+    chip = load_chip(name or DEFAULT_CHIP)
+    if name is not None:
+        check_chip(schedule(network), chip)
+    return chip
 
 
 def _simulate_together(
     run: RunDirectory,
     samples: int | None,
-    engine: str,
-    threads: int | None,
+    method: Method,
     data_dir: Path | None,
     rank: Rank,
     progress: Progress,
@@ -195,32 +230,59 @@ def _simulate_together(
         keep_place(run, data_dir)
     provenance.tell(run, PLACE, progress)
     expected = _quantized_predictions(run, exported.bits, len(dataset.test))
-    test, chosen = spread(dataset.test, samples, LAVA_SAMPLES if engine == "lava" else None)
-    if threads is None and rank.world > 1:
-        threads = max(1, (os.cpu_count() or 1) // rank.local_world)
-    share = take(test, np.arange(len(test))[rank.part(len(test))])
-    stream = _batches(network, share)
-    simulation, predictions = _simulate(network, stream, len(share), threads, progress)
-    if engine == "lava" and len(share):
-        payloads = np.concatenate([part for part, _ in _batches(network, share)])
+    chosen = of_test_set(network, dataset, samples, method.most)
+    share = chosen.part(np.arange(len(chosen))[rank.part(len(chosen))])
+    threads = _threads(method, rank)
+    counter = event_counter(network, threads)
+    tally = count(network, counter, share, progress)
+    if method.engine == "lava" and len(share):
         runners = {name: open_exported(name, exported) for name in ENGINES}
-        _confirm(network, payloads, runners, progress)
-    simulation = functools.reduce(Simulation.merge, distributed.gather(simulation))
-    predictions = np.concatenate(distributed.gather(predictions))
-    _compare(run, predictions, expected[chosen], chosen)
-    accuracy = float((predictions == test.labels.numpy()).mean())
-    some = evenly(len(test), None, core_load.SAMPLES)
-    mine = take(test, some[rank.part(len(some))])
-    recorded = (payloads for payloads, _ in _batches(network, mine))
-    load = core_load.record(network, exported.chip, recorded, len(mine), threads, progress)
+        _confirm(network, share.payloads(), runners, progress)
+    tally = functools.reduce(_merge, distributed.gather(tally))
+    _compare(run, tally.predictions, expected[chosen.numbers], chosen.numbers)
+    some = _some(chosen)
+    mine = some.part(np.arange(len(some))[rank.part(len(some))])
+    load = _load(network, exported.chip, mine, threads, progress)
     load = functools.reduce(CoreLoad.merge, distributed.gather(load))
-    subject = Subject(network, exported.bits, exported.chip, simulation, load)
-    report = _report(subject, engine, accuracy, exported.digest)
+    subject = Subject(network, exported.bits, exported.chip, tally.simulation, load)
+    report = _report(subject, chosen, tally.predictions, method.engine, exported.digest)
     if held is not None:
-        content = report_files(report, subject)
-        content["simulate.json"] = files.to_json(dataclasses.asdict(report))
-        held.write_stage("reports", content, {provenance.KEY: exported.digest})
+        record = {provenance.KEY: exported.digest}
+        held.write_stage("reports", _content(report, subject), record)
     return report
+
+
+def _some(samples: Samples) -> Samples:
+    """Return the samples of which the load of the cores is recorded."""
+    return samples.part(evenly(len(samples), None, core_load.SAMPLES))
+
+
+def _load(
+    network: IntegerNetwork, chip: Chip, some: Samples, threads: int | None, progress: Progress
+) -> CoreLoad:
+    payloads = (part for part, _ in some.batches())
+    return core_load.record(network, chip, payloads, len(some), threads, progress)
+
+
+def _threads(method: Method, rank: Rank) -> int | None:
+    """Return the threads of this process, of several on one machine."""
+    if method.threads is not None or rank.world == 1:
+        return method.threads
+    return max(1, (os.cpu_count() or 1) // rank.local_world)
+
+
+def _merge(first: Tally, second: Tally) -> Tally:
+    return Tally(
+        first.simulation.merge(second.simulation),
+        np.concatenate([first.predictions, second.predictions]),
+    )
+
+
+def _content(report: SimulationReport, subject: Subject) -> dict[str, bytes]:
+    """Return the files of a report, by name."""
+    content = report_files(report, subject)
+    content[REPORT] = files.to_json(dataclasses.asdict(report))
+    return content
 
 
 def _quantized_predictions(run: RunDirectory, bits: int, samples: int) -> NDArray[np.int64]:
@@ -234,44 +296,6 @@ def _quantized_predictions(run: RunDirectory, bits: int, samples: int) -> NDArra
             f"{samples} samples; run `{quantize}` and `{export}` again"
         )
     return predictions
-
-
-def _batches(network: IntegerNetwork, test: Split) -> Iterator[Batch]:
-    """Yield the payloads and labels of ``test``, which may be empty."""
-    for payloads, labels in payload_batches(network, test) if len(test) else ():
-        yield payloads.numpy(), labels.numpy()
-
-
-def _simulate(
-    network: IntegerNetwork,
-    stream: Iterable[Batch],
-    samples: int,
-    threads: int | None,
-    progress: Progress,
-) -> tuple[Simulation, NDArray[np.int64]]:
-    """Return the counts over all batches, of which there may be none, and the predictions, (N,).
-
-    Batches are added up as they come, so that no more is kept of a sample than its prediction.
-    """
-    simulator = Simulator(network)
-    whole = simulator.run(_no_payloads(network)).without_scores()
-    predictions, correct = [np.zeros(0, np.int64)], 0
-    with progress.task("simulating", samples) as task:
-        for payloads, labels in stream:
-            part = simulator.run(payloads, threads=threads)
-            whole = whole.merge(part.without_scores())
-            predictions.append(part.run.predictions)
-            text = ""
-            if labels is not None:
-                correct += int((predictions[-1] == labels).sum())
-                text = f"accuracy {correct / whole.samples:.1%}"
-            task.advance(len(payloads), text)
-    return whole, np.concatenate(predictions)
-
-
-def _no_payloads(network: IntegerNetwork) -> NDArray[np.int8]:
-    frames = (network.timesteps,) if network.input.framed else ()
-    return np.zeros((0, *frames, *network.input.shape), np.int8)
 
 
 def _confirm(
@@ -303,18 +327,26 @@ def _compare(
         )
 
 
-def _report(subject: Subject, engine: str, accuracy: float, digest: str) -> SimulationReport:
-    simulation, samples = subject.simulation, subject.simulation.samples
+def _report(
+    subject: Subject,
+    samples: Samples,
+    predictions: NDArray[np.int64],
+    engine: str,
+    digest: str,
+) -> SimulationReport:
+    simulation = subject.simulation
     updates = sum(population.updates for population in simulation.populations.values())
+    labels = samples.labels
     return SimulationReport(
         network=subject.network.name,
         bits=subject.bits,
-        samples=samples,
+        samples=simulation.samples,
         timesteps=simulation.timesteps,
         engine=engine,
-        accuracy=accuracy,
-        synops=sum(connection.synops for connection in simulation.connections) / samples,
-        updates=updates / samples,
+        accuracy=None if labels is None else float((predictions == labels).mean()),
+        synops=sum(c.synops for c in simulation.connections) / simulation.samples,
+        updates=updates / simulation.samples,
         made_from=digest,
+        source=samples.source,
         **compute(subject),
     )

@@ -229,25 +229,31 @@ def test_a_data_set_is_tested_with_its_labels() -> None:
         ),
         (
             {"data": np.zeros((2, 1, 4, 4), np.uint8)},
-            "samples: torch.uint8 of shape (2, 1, 4, 4); the input takes torch.uint8 of shape (N, "
-            "C, H, W) with (C, H, W) = (2, 4, 4)",
+            "data: shape (2, 1, 4, 4), the network takes (N, 2, 4, 4)",
         ),
         (
             {"data": np.zeros((2, 1, 4, 4), np.int8)},
-            "input: payloads are int8 of shape (2, 1, 4, 4), not int8 of shape (N, 2, 4, 4)",
+            "data: shape (2, 1, 4, 4), the network takes (N, 2, 4, 4)",
         ),
-        ({"data": np.zeros((0, 2, 4, 4), np.int8)}, "data must have at least 1 sample, not 0"),
+        (
+            {"data": np.zeros((0, 2, 4, 4), np.int8)},
+            "data: it must have at least 1 sample, not 0",
+        ),
         (
             {"data": np.full((1, 2, 4, 4), -128, np.int8)},
             "data: payloads must be -127 to 127, not -128 to -128",
         ),
-        ({"labels": [0, 1, 3]}, "labels must be 0 to 2, not 3"),
+        ({"labels": [0, 1, 3]}, "data: labels must be 0 to 2, not 3"),
         ({"labels": [0, 1]}, "data: 3 samples need as many labels, not 2"),
         ({"labels": [0, 1, 0.5]}, "data: labels must be whole numbers of shape (N,), not "
          "torch.float64 of (3,)"),
         ({"data": None, "labels": [0]}, "labels without data; give both"),
         ({"samples": 4}, "samples must be 1 to 3, not 4"),
         ({"threads": 0}, "threads must be at least 1, not 0"),
+        ({"chip": "x"},
+         "chip 'x': choose one of loihi1, loihi2, or name a file that ends in .yaml"),
+        ({"data": None, "chip": "loihi2"},
+         "chip is for data of one's own; a run has that of its export"),
         ({"data_dir": "x"}, "data_dir is for the data of a run; leave it out where data are given"),
         (
             {"net": 3},

@@ -16,7 +16,7 @@ from dsr_deploy.console import cli
 from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.loading import load
 from dsr_deploy.data.samples import FolderSplit, TensorSplit
-from dsr_deploy.data.subset import spread, take
+from dsr_deploy.data.subset import spread
 from dsr_deploy.engines import lava
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import energy as hardware_energy
@@ -26,10 +26,9 @@ from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.progress import Silent
 from dsr_deploy.run.directory import RunDirectory
-from dsr_deploy.run.samples import check_data
+from dsr_deploy.run.samples import check_data, of_test_set
 from dsr_deploy.run.samples import test_payloads as read_payloads
-from dsr_deploy.stages.simulate import _batches as split_batches
-from dsr_deploy.stages.simulate import _simulate as simulate_batches
+from dsr_deploy.stages.counting import count, event_counter
 from dsr_deploy.stages.simulate import simulate
 
 
@@ -77,9 +76,10 @@ def test_one_batch_is_held_at_a_time_whatever_the_number_of_samples(
         return part
 
     monkeypatch.setattr(Simulator, "run", watched)
-    network, test = sample_run.network(), load("digits", timesteps=3).test
-    stream = split_batches(network, take(test, np.arange(300)))
-    whole, predictions = simulate_batches(network, stream, 300, 1, Silent())
+    network, digits = sample_run.network(), load("digits", timesteps=3)
+    samples = of_test_set(network, digits, None).part(np.arange(300))
+    tally = count(network, event_counter(network, 1), samples, Silent())
+    whole, predictions = tally.simulation, tally.predictions
     assert len(made) == 3 * (1 + 10)  # scores and two populations of no sample and ten batches
     assert max(held) <= 3
     assert (whole.samples, whole.run.scores.shape) == (300, (0, 10))

@@ -1,0 +1,145 @@
+"""The command ``simulate``, of a run or of the file of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dsr_deploy import files
+from dsr_deploy.console import printing
+from dsr_deploy.console.command import Stage
+from dsr_deploy.console.options import Directory, File, common
+from dsr_deploy.data.datasets import DATASETS
+from dsr_deploy.errors import UserError
+from dsr_deploy.parallel.rank import this_rank
+from dsr_deploy.run import directory as run_directory
+
+OF_A_FILE = ("dataset", "inputs", "labels", "chip", "out", "predictions")
+"""Options that belong to --network."""
+
+
+@click.command(
+    cls=Stage,
+    epilog="\b\n"
+    "Example, 100 test samples and all tables:\n"
+    "  dsr-deploy simulate --samples 100 --report all\n"
+    "The file of a network, without a run:\n"
+    "  dsr-deploy simulate --network network.safetensors --dataset cifar10 --data-dir data\n"
+    "  dsr-deploy simulate --network network.safetensors --inputs pixels.npy --labels labels.npy",
+)
+@click.option("--report", "part", metavar="NAME", default="all", show_default=True,
+              help="Which table to print, sparsity, energy, ranges, chip, load or all; all are "
+              "written.",
+)  # fmt: skip
+@click.option("--samples", type=int, help="Number of test samples, evenly spread.  [default: all]")
+@click.option("--engine", type=click.Choice(["event", "lava"]), default="event", show_default=True,
+              help="event is the simulator; lava also runs the samples in Lava and compares every "
+              "spike, by default of 20 samples.",
+)  # fmt: skip
+@click.option("--threads", type=int, help="Samples to run at once.  [default: one per core]")
+@click.option("--network", type=File(), metavar="FILE",
+              help="A network.safetensors to simulate instead of a run's.")  # fmt: skip
+@click.option("--dataset", type=click.Choice(tuple(DATASETS)),
+              help="With --network: the test samples of a data set.")  # fmt: skip
+@click.option(
+    "--data-dir", type=Directory(absolute=True), metavar="DIR",
+    help="Directory of the data set; of a run's, if it was moved since training.",
+)  # fmt: skip
+@click.option("--inputs", type=File(), metavar="FILE",
+              help="With --network: a .npy or .npz of pixels, uint8, which the network's input "
+              "encodes, or of payloads, int8.",
+)  # fmt: skip
+@click.option("--labels", type=File(), metavar="FILE",
+              help="With --inputs: a .npy or .npz of whole numbers, for the accuracy.")  # fmt: skip
+@click.option("--chip", metavar="NAME",
+              help="With --network: chip for the cores and limits, as of export.  "
+              "[default: loihi2]",
+)  # fmt: skip
+@click.option("--out", type=Directory(absolute=True), metavar="DIR",
+              help="With --network: folder for the report files.  [default: none is written]",
+)  # fmt: skip
+@click.option("--predictions", type=File(), metavar="FILE",
+              help="With --network: a .npy that gets the predicted classes.")  # fmt: skip
+@common
+def simulate(directory: Path | None, as_json: bool, part: str, **chosen: Any) -> None:
+    """Run the exported network event by event, in integers only.
+
+    Reads export/loihi/network.safetensors and the run's data set. Compares every prediction with
+    the quantized network's, counts spikes and synaptic operations, estimates energy, and writes
+    reports/: simulate.json, sparsity.{csv,json,png,svg} and energy.{csv,json}.
+
+    With --network it takes any network's file and the samples that --dataset or --inputs name, and
+    writes nothing but what --out and --predictions ask for.
+    """
+    from dsr_deploy.console import summaries
+
+    summaries.check_part(part)
+    if chosen["network"] is not None:
+        _of_file(directory, as_json, part, Chosen(**chosen))
+        return
+    for name in OF_A_FILE:
+        if chosen[name] is not None:
+            raise click.UsageError(f"--{name} belongs to --network FILE")
+    _of_run(directory, as_json, part, Chosen(**chosen))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The options that decide what is simulated, and how."""
+
+    samples: int | None
+    engine: str
+    threads: int | None
+    network: Path | None
+    dataset: str | None
+    data_dir: Path | None
+    inputs: Path | None
+    labels: Path | None
+    chip: str | None
+    out: Path | None
+    predictions: Path | None
+
+
+def _of_run(directory: Path | None, as_json: bool, part: str, chosen: Chosen) -> None:
+    from dsr_deploy.console import summaries
+    from dsr_deploy.console.terminal import Terminal
+    from dsr_deploy.stages.simulate import simulate as simulate_run
+
+    run = run_directory.find(directory)
+    report = simulate_run(
+        run,
+        chosen.samples,
+        engine=chosen.engine,
+        threads=chosen.threads,
+        data_dir=chosen.data_dir,
+        progress=Terminal(),
+    )
+    printing.result(as_json, report, summaries.simulated(run, report, part))
+
+
+def _of_file(directory: Path | None, as_json: bool, part: str, chosen: Chosen) -> None:
+    from dsr_deploy.console import summaries
+    from dsr_deploy.console.terminal import Terminal
+    from dsr_deploy.stages.simulate import Method
+    from dsr_deploy.stages.simulate_file import Given, Places, simulate_file
+
+    if directory is not None:
+        raise click.UsageError("--network and --run exclude each other")
+    if (world := this_rank().world) > 1:
+        raise UserError(f"{world} processes were started for --network, which runs in one")
+    assert chosen.network is not None
+    given = Given(chosen.dataset, chosen.data_dir, chosen.inputs, chosen.labels, chosen.samples)
+    simulated = simulate_file(
+        chosen.network,
+        given,
+        Method(chosen.engine, chosen.threads),
+        chip=None if chosen.chip is None else str(files.at_home(chosen.chip)),
+        places=Places(chosen.out, chosen.predictions),
+        progress=Terminal(),
+    )
+    written = [path for path in (chosen.out, chosen.predictions) if path is not None]
+    text = summaries.simulated_file(simulated.report, chosen.network, written, part)
+    printing.result(as_json, summaries.with_predictions(simulated), text)

@@ -1,0 +1,151 @@
+"""Simulate the file of an integer network, without a run directory."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsr_deploy import files
+from dsr_deploy.errors import UserError
+from dsr_deploy.hardware.errors import HardwareError
+from dsr_deploy.hardware.format import network_file
+from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.progress import Progress, Silent
+from dsr_deploy.run import own_samples, provenance, stage
+from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.samples import Samples
+from dsr_deploy.stages.simulate import Method, Simulated, simulate_network
+
+
+@dataclass(frozen=True)
+class Given:
+    """The samples for a network's file: a data set by its name, or an array in a file.
+
+    Attributes
+    ----------
+    dataset, data_dir : of which the test samples are taken; see :func:`dsr_deploy.data.load`
+    inputs : a ``.npy`` or ``.npz`` of pixels (uint8) or payloads (int8)
+    labels : likewise, of whole numbers; None if they are not known
+    samples : how many, evenly spread; None for all
+    """
+
+    dataset: str | None = None
+    data_dir: Path | None = None
+    inputs: Path | None = None
+    labels: Path | None = None
+    samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.dataset is None) == (self.inputs is None):
+            raise UserError("name the samples with --dataset NAME or with --inputs FILE, not both")
+        if self.dataset is not None and self.labels is not None:
+            raise UserError("--labels: a data set has its own; leave it out")
+        if self.inputs is not None and self.data_dir is not None:
+            raise UserError("--data-dir is for --dataset; leave it out")
+
+    def open(self, network: IntegerNetwork, most: int | None, progress: Progress) -> Samples:
+        """Return the samples for ``network``, of a data set no more than ``most``.
+
+        Raises
+        ------
+        UserError
+            If they are not there, or do not fit.
+        """
+        if self.inputs is not None:
+            return own_samples.of_files(network, self.inputs, self.labels, self.samples)
+        assert self.dataset is not None
+        return own_samples.of_dataset(
+            network, self.dataset, self.data_dir, self.samples, most, progress
+        )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the results of a file go.
+
+    Attributes
+    ----------
+    folder : gets the files that the reports of a run have; None for none
+    predictions : a ``.npy`` that gets the predicted classes, int64 (N,); None for none
+    """
+
+    folder: Path | None = None
+    predictions: Path | None = None
+
+    def check(self) -> None:
+        """Make sure, before the work, that they can be written.
+
+        Raises
+        ------
+        UserError
+            If one cannot be written, or the folder is a run's or holds the current directory.
+        """
+        if self.folder is not None:
+            self._check_folder(self.folder)
+        if self.predictions is not None:
+            if self.predictions.is_dir():
+                raise UserError(f"{self.predictions}: it is a folder; name a file")
+            stage.check_writable(self.predictions.parent)
+
+    def _check_folder(self, folder: Path) -> None:
+        if Path.cwd().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"{folder}: the folder is written anew as a whole, so it cannot hold the current "
+                "directory; name another, such as ./reports"
+            )
+        if RunDirectory(folder.parent).config.exists():
+            raise UserError(f"{folder}: it belongs to a run; name another folder with --out")
+        stage.check_writable(folder)
+        stage.check_writable(folder.parent)
+
+    def write(self, simulated: Simulated) -> None:
+        """Write them, each whole or not at all."""
+        if self.predictions is not None:
+            data = io.BytesIO()
+            np.save(data, simulated.predictions)
+            files.make_folder(self.predictions.parent)
+            files.write_bytes(self.predictions, data.getvalue())
+        if self.folder is not None:
+            files.make_folder(self.folder.parent)
+            record = {provenance.KEY: simulated.report.made_from}
+            stage.write(self.folder.parent, self.folder.name, simulated.content, record)
+
+
+def simulate_file(
+    path: Path,
+    given: Given,
+    method: Method,
+    *,
+    chip: str | None = None,
+    places: Places | None = None,
+    progress: Progress | None = None,
+) -> Simulated:
+    """Simulate the integer network in ``path`` on a user's samples.
+
+    Parameters
+    ----------
+    path : such as the ``network.safetensors`` of an export
+    chip : see :func:`dsr_deploy.stages.simulate.simulate_network`
+    places : None to write nothing
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, the samples do not fit the network, or something cannot be
+        written.
+    """
+    progress, places = progress or Silent(), places or Places()
+    places.check()
+    try:
+        network = network_file.read(path)
+    except HardwareError as error:
+        raise UserError(str(error)) from None
+    samples = given.open(network, method.most, progress)
+    simulated = simulate_network(
+        network, samples, method, chip=chip, digest=files.digest(path), progress=progress
+    )
+    places.write(simulated)
+    return simulated
