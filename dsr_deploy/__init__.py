@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from dsr_deploy.errors import UserError
     from dsr_deploy.hardware.network import IntegerNetwork
     from dsr_deploy.models.topology import Topology, conv, identity, linear, pool, population
+    from dsr_deploy.stages.recording import Recording
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Dataset",
     "IntegerNetwork",
+    "Recording",
     "Topology",
     "UserError",
     "conv",
@@ -51,6 +53,7 @@ __all__ = [
 _HOMES: Final = {
     "Dataset": "dsr_deploy.data.dataset",
     "IntegerNetwork": "dsr_deploy.hardware.network",
+    "Recording": "dsr_deploy.stages.recording",
     "UserError": "dsr_deploy.errors",
     **dict.fromkeys(("resume", "train"), "dsr_deploy.api.training"),
     **dict.fromkeys(

@@ -5,6 +5,8 @@ Every other engine is compared with this one, spike for spike.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,20 +24,27 @@ from dsr_deploy.hardware.run import Run, read_scores
 Int64 = NDArray[np.int64]
 
 
-def run(network: IntegerNetwork, payloads: NDArray[np.int8], *, record: bool = False) -> Run:
+def run(
+    network: IntegerNetwork,
+    payloads: NDArray[np.int8],
+    *,
+    record: bool = False,
+    potentials: Collection[str] = (),
+) -> Run:
     """Run ``network`` on N samples.
 
     Parameters
     ----------
     payloads : int8, (N, C, H, W), or (N, T, C, H, W) for a framed input
     record : keep every spike of every population
+    potentials : names of populations whose membrane potentials are kept, see :class:`Run`
 
     Raises
     ------
     PayloadError
         If the payloads do not fit the input.
     RegisterError
-        If a membrane potential leaves 24 bits.
+        If a membrane potential leaves 24 bits; one that is kept, after the reset as well.
     """
     check_payloads(network, payloads)
     samples = payloads.shape[0]
@@ -43,6 +52,11 @@ def run(network: IntegerNetwork, payloads: NDArray[np.int8], *, record: bool = F
     spikes = {
         p.name: np.zeros((samples, network.timesteps, *p.shape), np.bool_)
         for p in network.populations
+    }
+    kept = {
+        p.name: np.zeros((samples, network.timesteps, *p.shape), np.int32)
+        for p in network.populations
+        if p.name in potentials
     }
     for t in range(network.timesteps):
         frame = payloads[:, t] if network.input.framed else payloads
@@ -57,8 +71,17 @@ def run(network: IntegerNetwork, payloads: NDArray[np.int8], *, record: bool = F
             v[population.name], spikes[population.name][:, t] = step(
                 population, v[population.name], current
             )
+            if population.name in kept:
+                kept[population.name][:, t] = _in_register(population, v[population.name])
     scores = read_scores(network.readout, spikes[network.output.name])
-    return Run(scores, spikes if record else None)
+    return Run(scores, spikes if record else None, kept)
+
+
+def _in_register(population: Population, v: Int64) -> Int64:
+    """Return the potentials after a reset, which no step has checked yet."""
+    if v.size:
+        check_register(population.name, v.min(), v.max())
+    return v
 
 
 def step(population: Population, v: Int64, current: Int64) -> tuple[Int64, NDArray[np.bool_]]:

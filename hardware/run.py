@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,13 @@ class Run:
     ----------
     scores : int64 (N, classes), the readout-weighted spikes of the output population
     spikes : for each population by name, bool (N, T, C, H, W); None if not recorded
+    potentials : for each population that was asked for, by name, int32 (N, T, C, H, W): the
+        membrane potential at the end of each timestep, after the reset
     """
 
     scores: NDArray[np.int64]
     spikes: dict[str, NDArray[np.bool_]] | None = None
+    potentials: dict[str, NDArray[np.int32]] = field(default_factory=dict)
 
     @property
     def predictions(self) -> NDArray[np.int64]:

@@ -32,6 +32,7 @@ from dsr_deploy.stages import report as reporting
 from dsr_deploy.stages import simulate as simulating
 from dsr_deploy.stages import verify as verifying
 from dsr_deploy.stages.quantize import QuantizeConfig
+from dsr_deploy.stages.recording import Recording
 
 if TYPE_CHECKING:
     from dsr_deploy.lowering.scale import Granularity
@@ -154,13 +155,14 @@ def simulate(
     engine: str = "event",
     threads: int | None = None,
     chip: str | Path | None = None,
+    record: Recording | None = None,
     data_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> SimulationResult:
     """Run the network event by event, on integers alone: over its run's test set, or other data.
 
     Without ``data`` the run keeps the reports, and every prediction is compared with the quantized
-    network's. With ``data`` nothing is written.
+    network's. With ``data`` nothing is written but a recording that has a path.
 
     Parameters
     ----------
@@ -175,6 +177,8 @@ def simulate(
     engine : "lava" compares every spike with Lava's runtime
     threads : None for as many as there are cores
     chip : with ``data``, the name of a profile or the path of a YAML file; None is loihi2
+    record : traces of spikes and membrane potentials to keep, ``dd.Recording()`` or one with
+        choices of its own
     data_dir : where the data of the run lie now, if they were moved
 
     Raises
@@ -189,9 +193,9 @@ def simulate(
         given = samples_of(network, data, labels, samples, method.most)
         profile = None if chip is None else str(files.at_home(chip))
         simulated = simulating.simulate_network(
-            network, given, method, chip=profile, progress=progress
+            network, given, method, chip=profile, recording=record, progress=progress
         )
-        return SimulationResult(simulated.report, simulated.predictions)
+        return SimulationResult(simulated.report, simulated.predictions, recorded=simulated.traces)
     if chip is not None:
         raise UserError("chip is for data of one's own; a run has that of its export")
     if labels is not None:
@@ -204,6 +208,7 @@ def simulate(
         engine=engine,
         threads=threads,
         data_dir=full_path(data_dir),
+        recording=record,
         progress=progress,
     )
     return SimulationResult(report, run=place)

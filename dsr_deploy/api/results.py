@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dsr_deploy.formats.traces import Traces, of_npz
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.measures import chip_use, tables
@@ -29,6 +30,7 @@ from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import Epoch, Result
 from dsr_deploy.run.trained import describe, load_trained
 from dsr_deploy.stages.export import Export
+from dsr_deploy.stages.recording import TRACES
 from dsr_deploy.stages.simulate import SimulationReport
 
 if TYPE_CHECKING:
@@ -220,11 +222,27 @@ class SimulationResult(StageResult):
     predictions : the class of each sample, int64 (N,), where the network has no run; a run keeps
         those of the whole test set beside the quantized network
     run : that of the network, if it has one
+    recorded : see :attr:`traces`
     """
 
     report: SimulationReport
     predictions: NDArray[np.int64] | None = None
     run: RunDirectory | None = None
+    recorded: Traces | None = None
+
+    @cached_property
+    def traces(self) -> Traces | None:
+        """What was recorded of some samples, if anything; a run keeps it in its reports.
+
+        Raises
+        ------
+        UserError
+            If a file of the run is damaged.
+        """
+        if self.run is None or not (self.run.reports / TRACES).exists():
+            return self.recorded
+        source = self.run.read("reports", TRACES)
+        return of_npz(source.content[TRACES])
 
     @property
     def accuracy(self) -> float:

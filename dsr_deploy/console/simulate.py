@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from dsr_deploy.data.datasets import DATASETS
 from dsr_deploy.errors import UserError
 from dsr_deploy.parallel.rank import this_rank
 from dsr_deploy.run import directory as run_directory
+
+if TYPE_CHECKING:
+    from dsr_deploy.stages.recording import Recording
 
 OF_A_FILE = ("dataset", "inputs", "labels", "chip", "out", "predictions")
 """Options that belong to --network."""
@@ -63,6 +66,22 @@ OF_A_FILE = ("dataset", "inputs", "labels", "chip", "out", "predictions")
 )  # fmt: skip
 @click.option("--predictions", type=File(), metavar="FILE",
               help="With --network: a .npy that gets the predicted classes.")  # fmt: skip
+@click.option("--record", type=File(), metavar="FILE",
+              help="Write the spikes of some samples: .npz, or .nir for NIRData; a run keeps them "
+              "in reports/traces.npz as well.",
+)  # fmt: skip
+@click.option("--record-format", type=click.Choice(["npz", "nir", "nir-events"]),
+              help="nir is a grid of time, nir-events a list.  [default: by FILE's ending]",
+)  # fmt: skip
+@click.option("--potentials", is_flag=True, default=None,
+              help="With --record: membrane potentials too, after each timestep's reset.",
+)  # fmt: skip
+@click.option("--layers", metavar="NAMES",
+              help="With --record: layers, separated by commas.  [default: all]")  # fmt: skip
+@click.option("--record-samples", metavar="N|LIST",
+              help="With --record: how many samples, evenly spread, or their numbers, such as 3,17 "
+              "or 3, for one.  [default: 10]",
+)  # fmt: skip
 @common
 def simulate(directory: Path | None, as_json: bool, part: str, **chosen: Any) -> None:
     """Run the exported network event by event, in integers only.
@@ -86,6 +105,38 @@ def simulate(directory: Path | None, as_json: bool, part: str, **chosen: Any) ->
     _of_run(directory, as_json, part, Chosen(**chosen))
 
 
+def _recording(chosen: Chosen) -> Recording | None:
+    """Return what is to be recorded."""
+    from dsr_deploy.stages.recording import Recording
+
+    if chosen.record is None:
+        for name in ("record_format", "potentials", "layers", "record_samples"):
+            if getattr(chosen, name) is not None:
+                raise click.UsageError(f"--{name.replace('_', '-')} belongs to --record FILE")
+        return None
+    layers = None if chosen.layers is None else [x.strip() for x in chosen.layers.split(",")]
+    return Recording(
+        potentials=bool(chosen.potentials),
+        layers=layers,
+        samples=_samples_to_record(chosen.record_samples),
+        path=chosen.record,
+        format=chosen.record_format,
+    )
+
+
+def _samples_to_record(text: str | None) -> int | list[int] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    numbers = parts[:-1] if len(parts) > 1 and not parts[-1] else parts
+    if not all(part.isascii() and part.isdecimal() for part in numbers):
+        raise click.BadParameter(
+            f"{text!r}: give a whole number, or several separated by commas",
+            param_hint="--record-samples",
+        )
+    return [int(part) for part in numbers] if len(parts) > 1 else int(text)
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The options that decide what is simulated, and how."""
@@ -101,6 +152,11 @@ class Chosen:
     chip: str | None
     out: Path | None
     predictions: Path | None
+    record: Path | None
+    record_format: str | None
+    potentials: bool | None
+    layers: str | None
+    record_samples: str | None
 
 
 def _of_run(directory: Path | None, as_json: bool, part: str, chosen: Chosen) -> None:
@@ -115,9 +171,10 @@ def _of_run(directory: Path | None, as_json: bool, part: str, chosen: Chosen) ->
         engine=chosen.engine,
         threads=chosen.threads,
         data_dir=chosen.data_dir,
+        recording=_recording(chosen),
         progress=Terminal(),
     )
-    printing.result(as_json, report, summaries.simulated(run, report, part))
+    printing.result(as_json, report, summaries.simulated(run, report, part, chosen.record))
 
 
 def _of_file(directory: Path | None, as_json: bool, part: str, chosen: Chosen) -> None:
@@ -138,8 +195,9 @@ def _of_file(directory: Path | None, as_json: bool, part: str, chosen: Chosen) -
         Method(chosen.engine, chosen.threads),
         chip=None if chosen.chip is None else str(files.at_home(chosen.chip)),
         places=Places(chosen.out, chosen.predictions),
+        recording=_recording(chosen),
         progress=Terminal(),
     )
-    written = [path for path in (chosen.out, chosen.predictions) if path is not None]
+    written = [path for path in (chosen.out, chosen.predictions, chosen.record) if path is not None]
     text = summaries.simulated_file(simulated.report, chosen.network, written, part)
     printing.result(as_json, summaries.with_predictions(simulated), text)

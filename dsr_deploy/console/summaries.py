@@ -133,13 +133,16 @@ def check_part(part: str) -> None:
         raise click.BadParameter(f"{part!r}: choose one of {choice}", param_hint="--report")
 
 
-def simulated(run: RunDirectory, report: SimulationReport, part: str) -> str:
+def simulated(
+    run: RunDirectory, report: SimulationReport, part: str, traces: Path | None = None
+) -> str:
     """Return the accuracy, and the tables of ``part``: sparsity, energy or all."""
+    where = ", ".join(str(_shortest(path)) for path in (run.reports, traces) if path is not None)
     return "\n\n".join(
         [
             _counted(report, ", each prediction the same as the quantized network's"),
             *_tables(report, part),
-            f"  written to  {_shortest(run.reports)}",
+            f"  written to  {where}",
             _next(run, "report", "puts all results on one page"),
         ]
     )

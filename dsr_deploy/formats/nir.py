@@ -71,10 +71,9 @@ def to_nir(network: IntegerNetwork) -> nir.NIRGraph:
     vectors = _vectors(network)
     if network.output.name in vectors:
         nodes["output"] = nir.Output(np.array(network.output.shape[:1]))
-    key_of = {INPUT: "input"}
+    key_of = {INPUT: "input"} | population_keys(network)
     for population in network.populations:
-        key_of[population.name] = key = _unique(population.name, nodes)
-        nodes[key] = _neurons(population, population.name in vectors)
+        nodes[key_of[population.name]] = _neurons(population, population.name in vectors)
     chains, has_bias = [], set()
     for connection in network.connections:
         source, target = key_of[connection.source], key_of[connection.target]
@@ -87,6 +86,14 @@ def to_nir(network: IntegerNetwork) -> nir.NIRGraph:
     edges.append((key_of[network.output.name], "output"))
     keys = [key_of[p.name] for p in network.populations]
     return nir.NIRGraph(nodes, edges, metadata=_metadata(network, keys, chains))
+
+
+def population_keys(network: IntegerNetwork) -> dict[str, str]:
+    """Return the key of the node of each population, by its name, in order of evaluation."""
+    keys: dict[str, str] = {}
+    for population in network.populations:
+        keys[population.name] = _unique(population.name, {"input", "output", *keys.values()})
+    return keys
 
 
 def _metadata(

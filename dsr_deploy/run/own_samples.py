@@ -22,7 +22,7 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.encoding import largest_pixel
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.progress import Progress
-from dsr_deploy.run.samples import BATCH, Numbers, Payloads, Samples, check_data, of_test_set
+from dsr_deploy.run.samples import BATCH, Int64, Payloads, Samples, check_data, of_test_set
 from dsr_deploy.run.trained import tell
 
 Array = NDArray[Any]
@@ -64,7 +64,7 @@ def of_array(
     kind = "payloads (int8)" if values.dtype == np.int8 else "pixels (uint8)"
     taken = "taken as they are" if values.dtype == np.int8 else "encoded by the network's input"
 
-    def read(chosen: Numbers) -> Iterator[Payloads]:
+    def read(chosen: Int64) -> Iterator[Payloads]:
         for start in range(0, len(chosen), BATCH):
             part = np.ascontiguousarray(values[chosen[start : start + BATCH]])
             if part.dtype == np.uint8:
@@ -189,14 +189,14 @@ def _advice(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     return ""
 
 
-def _known(network: IntegerNetwork, labels: Any, count: int, where: str) -> Numbers:
+def _known(network: IntegerNetwork, labels: Any, count: int, where: str) -> Int64:
     if isinstance(labels, np.ndarray):
         if labels.dtype.kind not in "iuf":
             raise UserError(
                 f"{where}: labels must be whole numbers of shape (N,), not {labels.dtype}"
             )
         labels = np.array(labels)  # torch wants arrays that can be written
-    known: Numbers = whole_labels(where, as_tensor("labels", labels), count).numpy()
+    known: Int64 = whole_labels(where, as_tensor("labels", labels), count).numpy()
     classes = network.output.shape[0]
     if known.max() >= classes:
         raise UserError(f"{where}: labels must be 0 to {classes - 1}, not {known.max()}")

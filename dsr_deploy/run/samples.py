@@ -33,8 +33,8 @@ BATCH: Final = 32
 """Samples between two movements of a progress bar; no result depends on it."""
 
 Payloads = NDArray[np.int8]
-Numbers = NDArray[np.int64]
-Batch = tuple[Payloads, Numbers | None]
+Int64 = NDArray[np.int64]
+Batch = tuple[Payloads, Int64 | None]
 """Payloads (n, C, H, W), or (n, T, C, H, W) if framed, and labels (n,) if they are known."""
 
 
@@ -51,16 +51,16 @@ class Samples:
     identify : returns a text that other samples, or a whole of other samples, do not have
     """
 
-    numbers: Numbers
-    labels: Numbers | None
-    read: Callable[[Numbers], Iterator[Payloads]]
+    numbers: Int64
+    labels: Int64 | None
+    read: Callable[[Int64], Iterator[Payloads]]
     source: str
     identify: Callable[[], str]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def part(self, places: Numbers) -> Samples:
+    def part(self, places: Int64) -> Samples:
         """Return the samples at ``places`` among these."""
         labels = None if self.labels is None else self.labels[places]
         return replace(self, numbers=self.numbers[places], labels=labels)
@@ -148,7 +148,7 @@ def of_test_set(
     )
 
 
-def _of_split(network: IntegerNetwork, test: Split, chosen: Numbers) -> Iterator[Payloads]:
+def _of_split(network: IntegerNetwork, test: Split, chosen: Int64) -> Iterator[Payloads]:
     part = test if len(chosen) == len(test) else take(test, chosen)
     for payloads, _ in batches(
         part, network.input, BATCH, augment=False, seed=0, epoch=0, shuffle=False

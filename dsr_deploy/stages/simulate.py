@@ -22,6 +22,7 @@ from dsr_deploy.engines.compare import compare_all
 from dsr_deploy.engines.engine import Payloads, Runner
 from dsr_deploy.engines.opening import open_exported, open_on_network
 from dsr_deploy.errors import UserError
+from dsr_deploy.formats.traces import Traces, to_npz
 from dsr_deploy.hardware.chip import Chip, check_chip, load_chip
 from dsr_deploy.hardware.core_load import CoreLoad
 from dsr_deploy.hardware.errors import HardwareError
@@ -42,6 +43,7 @@ from dsr_deploy.run.samples import Samples, check_data, of_test_set
 from dsr_deploy.run.trained import describe, keep_place, load_same_data
 from dsr_deploy.stages.counting import Tally, count, event_counter
 from dsr_deploy.stages.export import DEFAULT_CHIP, narrowest
+from dsr_deploy.stages.recording import TRACES, Recording, record
 
 ENGINES = ("event", "lava")
 PREDICTIONS = "predictions.json"
@@ -118,16 +120,19 @@ class Simulated:
     Attributes
     ----------
     predictions : the predicted classes, int64 (N,)
-    content : the files of the report by name, drawn when they are asked for
+    subject : what the report's files are drawn of
+    traces : what was recorded, if anything
     """
 
     report: SimulationReport
     predictions: NDArray[np.int64]
     subject: Subject
+    traces: Traces | None
 
     @property
     def content(self) -> dict[str, bytes]:
-        return _content(self.report, self.subject)
+        """The files of the report by name, drawn when they are asked for."""
+        return _content(self.report, self.subject, self.traces)
 
 
 def simulate(
@@ -137,6 +142,7 @@ def simulate(
     engine: str = "event",
     threads: int | None = None,
     data_dir: Path | None = None,
+    recording: Recording | None = None,
     progress: Progress | None = None,
 ) -> SimulationReport:
     """Simulate the network that ``export --target loihi`` wrote, and write the reports.
@@ -149,6 +155,7 @@ def simulate(
     samples : how many, evenly spread over the test set; None for all, with Lava for at most 20
     engine, threads : see :class:`Method`
     data_dir : where the data lie now, if they were moved
+    recording : traces to write as well
 
     Raises
     ------
@@ -162,7 +169,9 @@ def simulate(
         alone = hold(run, "simulate", "reports") if rank.first else contextlib.nullcontext()
         with alone as held:
             distributed.meet()  # the first has put the run in order
-            return _simulate_together(run, samples, method, data_dir, rank, progress, held)
+            return _simulate_together(
+                run, samples, method, data_dir, recording, rank, progress, held
+            )
 
 
 def simulate_network(
@@ -172,14 +181,16 @@ def simulate_network(
     *,
     chip: str | None = None,
     digest: str | None = None,
+    recording: Recording | None = None,
     progress: Progress | None = None,
 ) -> Simulated:
-    """Return what ``network`` does with ``samples``; nothing is written.
+    """Return what ``network`` does with ``samples``; nothing else than a recording is written.
 
     Parameters
     ----------
     chip : for the cores, name of a profile or path of a YAML file; None is loihi2
     digest : SHA-256 of the network's file; None for the one that it would have
+    recording : traces to return as well, and to write if it has a path
 
     Raises
     ------
@@ -190,6 +201,8 @@ def simulate_network(
     progress = progress or Silent()
     try:
         profile = _chip_for(network, chip)
+        if recording is not None:
+            recording.check(network, samples)
         tally = count(network, event_counter(network, method.threads), samples, progress)
         if method.engine == "lava":
             runners = {name: open_on_network(name, network) for name in ENGINES}
@@ -198,7 +211,8 @@ def simulate_network(
         subject = Subject(network, narrowest(network), profile, tally.simulation, load)
         digest = digest or hashlib.sha256(network_file.to_bytes(network)).hexdigest()
         report = _report(subject, samples, tally.predictions, method.engine, digest)
-        return Simulated(report, tally.predictions, subject)
+        traces = _traces(network, samples, recording, method.threads, progress)
+        return Simulated(report, tally.predictions, subject, traces)
     except HardwareError as error:
         raise UserError(str(error)) from None
 
@@ -216,6 +230,7 @@ def _simulate_together(
     samples: int | None,
     method: Method,
     data_dir: Path | None,
+    recording: Recording | None,
     rank: Rank,
     progress: Progress,
     held: Held | None,
@@ -231,6 +246,8 @@ def _simulate_together(
     provenance.tell(run, PLACE, progress)
     expected = _quantized_predictions(run, exported.bits, len(dataset.test))
     chosen = of_test_set(network, dataset, samples, method.most)
+    if recording is not None:
+        recording.check(network, chosen)
     share = chosen.part(np.arange(len(chosen))[rank.part(len(chosen))])
     threads = _threads(method, rank)
     counter = event_counter(network, threads)
@@ -247,9 +264,25 @@ def _simulate_together(
     subject = Subject(network, exported.bits, exported.chip, tally.simulation, load)
     report = _report(subject, chosen, tally.predictions, method.engine, exported.digest)
     if held is not None:
-        record = {provenance.KEY: exported.digest}
-        held.write_stage("reports", _content(report, subject), record)
+        traces = _traces(network, chosen, recording, method.threads, progress)
+        content = _content(report, subject, traces)
+        held.write_stage("reports", content, {provenance.KEY: exported.digest})
     return report
+
+
+def _traces(
+    network: IntegerNetwork,
+    samples: Samples,
+    recording: Recording | None,
+    threads: int | None,
+    progress: Progress,
+) -> Traces | None:
+    """Record traces, and write them where they are asked for."""
+    if recording is None:
+        return None
+    traces = record(network, samples, recording, threads, progress)
+    recording.write(traces, network)
+    return traces
 
 
 def _some(samples: Samples) -> Samples:
@@ -278,9 +311,11 @@ def _merge(first: Tally, second: Tally) -> Tally:
     )
 
 
-def _content(report: SimulationReport, subject: Subject) -> dict[str, bytes]:
+def _content(report: SimulationReport, subject: Subject, traces: Traces | None) -> dict[str, bytes]:
     """Return the files of a report, by name."""
     content = report_files(report, subject)
+    if traces is not None:
+        content[TRACES] = to_npz(traces)
     content[REPORT] = files.to_json(dataclasses.asdict(report))
     return content
 

@@ -17,6 +17,7 @@ from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run import own_samples, provenance, stage
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.samples import Samples
+from dsr_deploy.stages.recording import Recording
 from dsr_deploy.stages.simulate import Method, Simulated, simulate_network
 
 
@@ -121,6 +122,7 @@ def simulate_file(
     *,
     chip: str | None = None,
     places: Places | None = None,
+    recording: Recording | None = None,
     progress: Progress | None = None,
 ) -> Simulated:
     """Simulate the integer network in ``path`` on a user's samples.
@@ -130,6 +132,7 @@ def simulate_file(
     path : such as the ``network.safetensors`` of an export
     chip : see :func:`dsr_deploy.stages.simulate.simulate_network`
     places : None to write nothing
+    recording : traces to write as well
 
     Raises
     ------
@@ -145,7 +148,13 @@ def simulate_file(
         raise UserError(str(error)) from None
     samples = given.open(network, method.most, progress)
     simulated = simulate_network(
-        network, samples, method, chip=chip, digest=files.digest(path), progress=progress
+        network,
+        samples,
+        method,
+        chip=chip,
+        digest=files.digest(path),
+        recording=recording,
+        progress=progress,
     )
     places.write(simulated)
     return simulated

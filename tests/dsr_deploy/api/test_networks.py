@@ -290,3 +290,18 @@ def test_a_register_that_may_overflow_is_named(tmp_path: Path) -> None:
         dd.export(broken, path=tmp_path)
     with pytest.raises(dd.UserError, match=r"^population 'stem': .* timestep \d of sample 0"):
         dd.simulate(broken, golden_networks.golden_payloads(broken))
+
+
+def test_traces_are_those_of_the_reference(tmp_path: Path) -> None:
+    network = an_if_network()
+    given = pixels(network)
+    assert dd.simulate(network, given).traces is None
+    path = tmp_path / "t.npz"
+    traces = dd.simulate(network, given, record=dd.Recording(samples=(4, 7), path=path)).traces
+    assert traces is not None
+    payloads = encode(network.input, given[[4, 7]]).numpy()
+    expected = reference.run(network, payloads, record=True).spikes
+    assert expected is not None
+    for name, fired in expected.items():
+        np.testing.assert_array_equal(traces.spikes[name], fired)
+        np.testing.assert_array_equal(np.load(path)[f"spikes/{name}"], fired)

@@ -85,3 +85,32 @@ def test_what_cannot_be_is_one_line(
     assert _run(line) == code
     assert capsys.readouterr().err == f"error: {message}\n"
     assert set(here.iterdir()) == before
+
+
+def test_traces_are_recorded_of_what_is_chosen(here: Path) -> None:
+    line = "--network n.safetensors --inputs p.npy --record t.npz --potentials"
+    assert _run(f"{line} --layers conv --record-samples 3,5") == 0
+    traces = np.load("t.npz")
+    assert set(traces.files) == {"spikes/conv", "potentials/conv", "samples", "predictions"}
+    assert traces["samples"].tolist() == [3, 5]
+    assert _run("--network n.safetensors --inputs p.npy --record t.npz --record-samples 3") == 0
+    assert np.load("t.npz")["samples"].tolist() == [0, 4, 8]
+    assert _run("--network n.safetensors --inputs p.npy --record t.npz --record-samples 3,") == 0
+    assert np.load("t.npz")["samples"].tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--potentials", f"--potentials belongs to --record FILE{SEE}"),
+        ("--record-samples 3", f"--record-samples belongs to --record FILE{SEE}"),
+        ("--record t.npz --record-samples 3,x", "Invalid value for --record-samples: '3,x': give a "
+         f"whole number, or several separated by commas{SEE}"),
+    ],
+)  # fmt: skip
+def test_options_of_a_recording_need_one(
+    here: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    assert _run(f"--network n.safetensors --inputs p.npy {line}") == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not (here / "t.npz").exists()
