@@ -26,6 +26,7 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.progress import Progress
 from dsr_deploy.run import history, provenance, stage
+from dsr_deploy.stages import compare as comparing
 from dsr_deploy.stages import export as exporting
 from dsr_deploy.stages import quantize as quantizing
 from dsr_deploy.stages import report as reporting
@@ -259,14 +260,29 @@ def verify(
     return VerificationResult(verification, place)
 
 
-def report(net: Where = None) -> Path:
-    """Put all that a run knows on one page, and return the page's path.
+def report(net: Where | Sequence[Where] = None, *, output: str | Path | None = None) -> Path:
+    """Put all that a run knows on one page, or compare several; return the page's path.
+
+    Parameters
+    ----------
+    net : what a stage returned, or a run; several of them in a list
+    output : the page about several runs, ``comparison.html`` in the current directory if it is
+        None; its plots and numbers are written beside it
 
     Raises
     ------
     UserError
-        If a file of the run is damaged.
+        If a file of a run is damaged, or the page cannot be written.
     """
+    if isinstance(net, Sequence) and not isinstance(net, str):
+        if not net:
+            raise UserError("an empty list; name the runs to compare")
+        if len(net) > 1:
+            page = comparing.OUTPUT if output is None else files.at_home(output)
+            return comparing.compare([run_of(one) for one in net], page).report
+        (net,) = net
+    if output is not None:
+        raise UserError("output is for several runs; the page of one is in its run")
     return reporting.report(run_of(net))
 
 

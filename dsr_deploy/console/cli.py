@@ -19,7 +19,7 @@ from dsr_deploy import __version__, files
 from dsr_deploy.console import environment, failures, printing
 from dsr_deploy.console.command import Stages
 from dsr_deploy.console.interrupt import interruptible
-from dsr_deploy.console.options import common, moved_data, training_options
+from dsr_deploy.console.options import Directory, common, moved_data, training_options
 from dsr_deploy.console.simulate import simulate
 from dsr_deploy.engines import ENGINES
 from dsr_deploy.errors import UserError
@@ -253,19 +253,43 @@ def verify(
         raise UserError(verification.disagreement)
 
 
-@cli.command(epilog="\b\nExample:\n  dsr-deploy report --run runs/digits-resnet-tiny-if-t8")
+@cli.command(
+    epilog="\b\n"
+    "Examples, one run and two:\n"
+    "  dsr-deploy report --run runs/digits-resnet-tiny-if-t8\n"
+    "  dsr-deploy report runs/if-t4 runs/if-t8 --output if.html"
+)
+@click.argument("runs", nargs=-1, type=Directory())
+@click.option("--output", type=Directory(), metavar="FILE",
+              help="Page about several runs; its plots and numbers are written beside it.  "
+              "[default: comparison.html]",
+)  # fmt: skip
 @common
-def report(directory: Path | None, as_json: bool) -> None:
-    """Write one page with all results of a run.
+def report(
+    directory: Path | None, as_json: bool, runs: tuple[Path, ...], output: Path | None
+) -> None:
+    """Write one page with all results of a run, or compare several RUNS.
 
-    Reads the whole run. Writes reports/report.html: one file that includes its plots, so a browser
-    opens it offline.
+    Of one run, reads the whole run and writes reports/report.html in it. Of several, writes
+    comparison.html in the current directory: firing rates per layer, overlaid as in Fig. S1,
+    accuracy against synaptic operations, and all numbers side by side; beside it the plots as PNG
+    and SVG and the numbers as CSV. A browser opens either page offline.
     """
     from dsr_deploy.console import summaries
+
+    if runs and directory is not None:
+        raise click.UsageError("--run is for one run; name several without it")
+    if len(runs) > 1:
+        from dsr_deploy.stages.compare import OUTPUT, compare
+
+        comparison = compare([run_directory.find(run) for run in runs], output or OUTPUT)
+        printing.result(as_json, comparison, summaries.compared(comparison))
+        return
+    if output is not None:
+        raise click.UsageError("--output is for several runs; the page of one is in its run")
     from dsr_deploy.stages.report import report as report_run
 
-    run = run_directory.find(directory)
-    path = report_run(run)
+    path = report_run(run_directory.find(runs[0] if runs else directory))
     printing.result(as_json, {"report": str(path)}, summaries.reported(path))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsr_deploy.measures import chip_use, tables
+from dsr_deploy.measures import comparison as side_by_side
 from dsr_deploy.measures.all import MEASURES, sections
 from dsr_deploy.run.config import Config
 from dsr_deploy.run.directory import RunDirectory
@@ -18,13 +19,18 @@ from dsr_deploy.run.directory import RunDirectory
 if TYPE_CHECKING:
     from dsr_deploy.engines.compare import Verification
     from dsr_deploy.measures.accuracy import Row
+    from dsr_deploy.stages.compare import Comparison
     from dsr_deploy.stages.export import Export
     from dsr_deploy.stages.simulate import Simulated, SimulationReport
 
 
 def to_json(result: Any) -> str:
-    """Return dataclasses, and lists and dictionaries of them, as JSON."""
-    return json.dumps(result, indent=2, default=dataclasses.asdict)
+    """Return dataclasses and paths, and lists and dictionaries of them, as JSON."""
+    return json.dumps(result, indent=2, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else dataclasses.asdict(value)
 
 
 def configuration(settings: Config) -> str:
@@ -203,6 +209,25 @@ def verified(verification: Verification) -> str:
 def reported(path: Path) -> str:
     """Return where the page is."""
     return f"Wrote {_shortest(path)}: one page with all results of this run; open it in a browser."
+
+
+def compared(comparison: Comparison) -> str:
+    """Return the numbers side by side, what is missing, and where the page is."""
+    runs = comparison.runs
+    lines = [f"  {run.name}: {line}" for run in runs for line in run.stale]
+    for run in runs:
+        if run.missing:
+            lacks = ", ".join(missing.stage for missing in run.missing)
+            lines.append(f"  {run.name} lacks {lacks}; next: {run.missing[0].command}")
+    others = ", ".join(path.name for path in comparison.files)
+    parts = [
+        f"Compared {len(runs)} runs.",
+        str(side_by_side.results(runs)),
+        "\n".join(lines),
+        f"  written to  {_shortest(comparison.report)}: open it in a browser\n"
+        f"  beside it   {others}",
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _shortest(path: Path) -> Path:

@@ -9,7 +9,7 @@ from dsr_deploy.measures import chip_use, core_load, energy, ranges, sparsity
 from dsr_deploy.measures.chip_use import ChipUse
 from dsr_deploy.measures.core_load import BusiestCore
 from dsr_deploy.measures.energy import EnergyLine
-from dsr_deploy.measures.measure import Measure, Section, Subject
+from dsr_deploy.measures.measure import Measure, Plot, Section, Subject
 from dsr_deploy.measures.ranges import LayerRange
 from dsr_deploy.measures.sparsity import Sparsity
 
@@ -50,6 +50,11 @@ def compute(subject: Subject) -> dict[str, Any]:
 def sections(measures: Measures) -> dict[str, Section]:
     """Return every measure as people read it, by name."""
     return {name: m.section(getattr(measures, name)) for name, m in MEASURES.items()}
+
+
+def plots(measures: Measures) -> dict[str, tuple[Plot, ...]]:
+    """Return the pictures of every measure for the page, by name."""
+    return {name: m.plots(getattr(measures, name)) for name, m in MEASURES.items()}
 
 
 def report_files(measures: Measures, subject: Subject) -> dict[str, bytes]:

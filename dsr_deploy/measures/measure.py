@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dsr_deploy.hardware.chip import Chip
 from dsr_deploy.hardware.core_load import CoreLoad
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.measures.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Record = TypeVar("Record")
 
@@ -46,19 +49,34 @@ class Section:
     ----------
     text : stands above the table; may be empty
     notes : lines below the table
-    image : name of a file of the measure to display, an SVG
     """
 
     heading: str
     text: str
     table: Table
     notes: tuple[str, ...] = ()
-    image: str | None = None
 
     def __str__(self) -> str:
         """Return the text, the table and the notes, for a terminal."""
         notes = "\n".join(f"  {note}" for note in self.notes)
         return "\n\n".join(part for part in (self.text, str(self.table), notes) if part)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture of a measure, for the page.
+
+    Attributes
+    ----------
+    figure : begun in :func:`dsr_deploy.measures.plots.own_style`; without a title
+    """
+
+    caption: str
+    figure: Figure
+
+
+def _no_plots(record: object) -> tuple[Plot, ...]:
+    return ()
 
 
 def _no_files(record: object, subject: Subject) -> dict[str, bytes]:
@@ -74,8 +92,10 @@ class Measure(Generic[Record]):
     compute : returns what simulate.json keeps: a dataclass, or a tuple of them
     section : presents it
     files : returns further files of the reports, by name
+    plots : draws it for the page
     """
 
     compute: Callable[[Subject], Record]
     section: Callable[[Record], Section]
     files: Callable[[Record, Subject], dict[str, bytes]] = _no_files
+    plots: Callable[[Record], tuple[Plot, ...]] = _no_plots

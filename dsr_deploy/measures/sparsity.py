@@ -13,8 +13,9 @@ import numpy as np
 from dsr_deploy.files import to_json
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.network import IntegerNetwork
-from dsr_deploy.measures.measure import Measure, Section, Subject
+from dsr_deploy.measures.measure import Measure, Plot, Section, Subject
 from dsr_deploy.measures.tables import Table
+from dsr_deploy.text import escaped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,28 +120,64 @@ def to_csv(sparsity: Sparsity) -> str:
     return text.getvalue()
 
 
-def plot(sparsity: Sparsity, title: str) -> Figure:
-    """Draw the firing rate of each layer as a bar and the total as a line (Fig. S1)."""
+def plot(sparsity: Sparsity, title: str = "") -> Figure:
+    """Draw the firing rate of each layer as a bar, the first on top, and the total as a line."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    from dsr_deploy.measures.plots import own_style
+    from dsr_deploy.measures.plots import INK, SERIES, WIDTH, own_style
 
     count = len(sparsity.layers)
     places = range(1, count + 1)
     total = sparsity.total.firing_rate
+    rates = [layer.firing_rate for layer in sparsity.layers]
     with own_style():
-        figure = Figure(figsize=(min(20.0, 3 + 0.32 * count), 4.2), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.1 + 0.2 * count), layout="constrained")
         axes = figure.add_subplot()
-        axes.bar(places, [layer.firing_rate for layer in sparsity.layers], color="#4477aa")
-        axes.axhline(total, color="#cc6677", label=f"all neurons: {total:.2%}")
-        axes.set_xticks(list(places), [layer.name for layer in sparsity.layers])
-        axes.tick_params(axis="x", rotation=90, labelsize=8)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.margins(y=0.25)  # room for the legend
-        axes.set(ylabel="firing rate", title=title)
-        axes.legend()
+        axes.barh(places, rates, height=0.7, color=SERIES[0])
+        axes.axvline(total, color=INK, linewidth=1, label=f"all neurons: {total:.2%}")
+        axes.set_yticks(list(places), [escaped(layer.name, keep="") for layer in sparsity.layers])
+        axes.set_ylim(count + 0.6, 0.4)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set(xlabel="firing rate", title=escaped(title, keep=""))
+        figure.legend(loc="outside upper right")
     return figure
+
+
+def plot_over_time(sparsity: Sparsity) -> Figure:
+    """Draw the firing rate of each layer at each timestep in colours, and above it the total."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    from dsr_deploy.measures.plots import INK, WIDTH, own_style
+
+    count, steps = len(sparsity.layers), sparsity.timesteps
+    rates = [_over_time(layer) for layer in sparsity.layers]
+    with own_style():
+        figure = Figure(figsize=(WIDTH, 2.1 + 0.2 * count), layout="constrained")
+        above, below = figure.subplots(
+            2, 1, sharex=True, gridspec_kw={"height_ratios": (1.2, 0.4 + 0.2 * count)}
+        )
+        above.plot(
+            range(1, steps + 1), _over_time(sparsity.total), color=INK, marker=".", linewidth=1
+        )
+        above.set(ylabel="all neurons", ylim=(0, None))
+        above.yaxis.set_major_formatter(PercentFormatter(1.0))
+        image = below.imshow(
+            rates, aspect="auto", interpolation="nearest", vmin=0, cmap="viridis",
+            extent=(0.5, steps + 0.5, count + 0.5, 0.5),
+        )  # fmt: skip
+        names = [escaped(layer.name, keep="") for layer in sparsity.layers]
+        below.set_yticks(range(1, count + 1), names)
+        below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        below.set(xlabel="timestep")
+        figure.colorbar(image, ax=below, format=PercentFormatter(1.0), aspect=30, pad=0.02)
+    return figure
+
+
+def _over_time(layer: LayerSparsity) -> list[float]:
+    """Return the firing rate at each timestep."""
+    return [spikes / layer.neurons for spikes in layer.spikes_per_timestep]
 
 
 def table(sparsity: Sparsity) -> Table:
@@ -163,7 +200,19 @@ def table(sparsity: Sparsity) -> Table:
 
 
 def _section(sparsity: Sparsity) -> Section:
-    return Section("Firing rates", "", table(sparsity), image="sparsity.svg")
+    return Section("Firing rates", "", table(sparsity))
+
+
+def _plots(sparsity: Sparsity) -> tuple[Plot, ...]:
+    return (
+        Plot(
+            "Spikes per neuron and timestep; the line is the rate of all neurons.", plot(sparsity)
+        ),
+        Plot(
+            "Spikes per neuron at each timestep: of all neurons, and layer by layer.",
+            plot_over_time(sparsity),
+        ),
+    )
 
 
 def _files(sparsity: Sparsity, subject: Subject) -> dict[str, bytes]:
@@ -179,5 +228,5 @@ def _files(sparsity: Sparsity, subject: Subject) -> dict[str, bytes]:
 
 
 MEASURE: Final = Measure(
-    lambda subject: measure(subject.network, subject.simulation), _section, _files
+    lambda subject: measure(subject.network, subject.simulation), _section, _files, _plots
 )

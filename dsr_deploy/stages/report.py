@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import jinja2
+from markupsafe import Markup
 
 from dsr_deploy.errors import UserError
 from dsr_deploy.measures import chip_use, tables
 from dsr_deploy.measures.accuracy import Row
-from dsr_deploy.measures.all import sections
+from dsr_deploy.measures.all import plots, sections
 from dsr_deploy.measures.learning import curves
-from dsr_deploy.measures.plots import draw
 from dsr_deploy.run import provenance, records, stage
 from dsr_deploy.run.directory import RunDirectory
-from dsr_deploy.run.history import read_history, read_result
+from dsr_deploy.run.history import Result, read_history, read_result
 from dsr_deploy.run.hold import hold
 from dsr_deploy.run.records import Record
 from dsr_deploy.run.trained import describe
 from dsr_deploy.stages.export import Export
+from dsr_deploy.stages.pages import picture, render
 from dsr_deploy.stages.simulate import SimulationReport
-from dsr_deploy.text import escaped
+from dsr_deploy.stages.summary import summarize
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+HEADINGS: Final = (
+    ("training", "Training"),
+    ("quantization", "Quantization"),
+    ("chip", "Network on the chip"),
+    ("simulation", "Simulation"),
+    ("configuration", "Configuration"),
+)
+"""The page's parts, by their identifiers."""
 
 
 def report(run: RunDirectory) -> Path:
@@ -39,57 +45,48 @@ def report(run: RunDirectory) -> Path:
     describe(run)  # before anything is written
     with hold(run, "report", "reports") as held:
         path = run.reports / "report.html"
-        held.write_bytes(path, _page(run).encode())
+        held.write_bytes(path, render("report.html", _values(run)))
     return path
-
-
-def _page(run: RunDirectory) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=lambda value: escaped(value) if type(value) is str else value,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template("report.html").render(_values(run))
 
 
 def _values(run: RunDirectory) -> dict[str, Any]:
     """Return what the template shows; None for a stage that has not been run."""
     about = describe(run)
+    tested = read_result(run) if run.result.exists() else None
+    rows = [_read(Row, run, f"quantized-{bits}", "row.json") for bits in reversed(run.widths())]
+    exported = _exported(run)
+    simulated = _simulated(run)
     return {
         "name": run.path.resolve().name,
         "about": about,
         "config": dataclasses.asdict(about.config),
         "network": about.config.network,
-        "training": _training(run),
+        "headings": HEADINGS,
+        "summary": summarize(tested, rows, exported, simulated),
+        "training": _training(run, tested),
         "stale": {place: str(line) for place, line in provenance.stale(run).items()},
-        "quantization": _quantization(run),
-        "exported": _exported(run),
+        "quantization": tables.quantization(rows) if rows else None,
+        "exported": exported and _chip(exported),
         "advise": run.command,
-        "simulation": _simulation(run),
+        "simulation": simulated and _simulation(simulated),
+        "pictures": _pictures(simulated) if simulated else {},
     }
 
 
-def _training(run: RunDirectory) -> dict[str, Any] | None:
+def _training(run: RunDirectory, tested: Result | None) -> dict[str, Any] | None:
     if not run.metrics.exists():
         return None
     epochs = read_history(run)
     if not epochs:
         return None
     return {
-        "tested": read_result(run) if run.result.exists() else None,
+        "tested": tested,
         "epochs": len(epochs),
-        "plot": _embed(draw(curves(epochs), "svg")),
+        "plot": picture(curves(epochs), "training"),
     }
 
 
-def _quantization(run: RunDirectory) -> tables.Table | None:
-    rows = [_read(Row, run, f"quantized-{bits}", "row.json") for bits in reversed(run.widths())]
-    return tables.quantization(rows) if rows else None
-
-
-def _exported(run: RunDirectory) -> dict[str, Any] | None:
+def _exported(run: RunDirectory) -> Export | None:
     if not stage.is_there(run.path, "export/loihi"):
         return None
     written = run.read("export/loihi")
@@ -97,28 +94,45 @@ def _exported(run: RunDirectory) -> dict[str, Any] | None:
     manifest = records.read(Export, written.record, where)
     if manifest.chip is None:
         raise UserError(f"{where}: field 'chip' is None, not an object; run its stage again")
+    return manifest
+
+
+def _chip(exported: Export) -> dict[str, Any]:
+    assert exported.chip is not None
     return {
-        "bits": manifest.bits,
-        "layers": tables.layers(manifest.layers),
-        "chip": chip_use.section(manifest.chip),
+        "bits": exported.bits,
+        "layers": tables.layers(exported.layers),
+        "chip": chip_use.section(exported.chip),
     }
 
 
-def _simulation(run: RunDirectory) -> dict[str, Any] | None:
+def _simulated(run: RunDirectory) -> SimulationReport | None:
     if not (run.path / provenance.SIMULATION).exists():
         return None
-    report = _read(SimulationReport, run, "reports", "simulate.json")
+    return _read(SimulationReport, run, "reports", "simulate.json")
+
+
+def _simulation(report: SimulationReport) -> dict[str, Any]:
     parts = sections(report)
     del parts["chip"]  # is above, with the exported network
-    images = [section.image for section in parts.values() if section.image]
-    content = run.read("reports", *images).content
     return {
         "bits": report.bits,
         "samples": report.samples,
         "accuracy": f"{report.accuracy:.2%}",
         "synops": f"{report.synops:,.0f}",
-        "sections": list(parts.values()),
-        "images": {name: _embed(content[name]) for name in images},
+        "sections": parts,
+    }
+
+
+def _pictures(report: SimulationReport) -> dict[str, list[dict[str, str | Markup]]]:
+    """Return the pictures of every measure that has some, by its name."""
+    return {
+        name: [
+            {"caption": plot.caption, "svg": picture(plot.figure, f"{name}-{number}")}
+            for number, plot in enumerate(drawn)
+        ]
+        for name, drawn in plots(report).items()
+        if drawn
     }
 
 
@@ -126,7 +140,3 @@ def _read(kind: type[Record], run: RunDirectory, place: str, name: str) -> Recor
     """Return what a stage wrote as a dataclass."""
     written = run.read(place, name)
     return records.read(kind, written.json(name), str(written.folder / name))
-
-
-def _embed(svg: bytes) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()

@@ -11,6 +11,7 @@ from typing import Any
 import chips
 import numpy as np
 import pytest
+import sample_run
 import torch
 
 import dsr_deploy as dd
@@ -250,6 +251,19 @@ def test_a_run_is_found_by_its_path_or_is_the_newest(here: Path) -> None:
     assert dd.quantize(epochs=0).bits == 4
     assert dd.export().target == "loihi"
     assert dd.simulate(samples=2).report.samples == 2
+
+
+def test_report_compares_several_runs(here: Path) -> None:
+    for name in ("a", "b"):
+        sample_run.write(here / name)
+    assert dd.report(["a", here / "b"], output="c.html") == Path("c.html")
+    assert (here / "c.html").exists()
+    assert dd.report(["a", "b"]) == Path("comparison.html")
+    assert dd.report(["a"]) == Path("a/reports/report.html")
+    with refused("output is for several runs; the page of one is in its run"):
+        dd.report("a", output="c.html")
+    with refused("an empty list; name the runs to compare"):
+        dd.report([])
 
 
 def test_the_settings_are_those_of_the_configuration() -> None:

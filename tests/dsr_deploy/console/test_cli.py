@@ -623,3 +623,50 @@ def test_a_folder_whose_name_begins_with_a_tilde_is_a_folder(
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"error: {here}/~old/pics: there is no such directory; name the data set's with data_dir"
     )
+
+
+def test_report_of_several_runs_is_a_page_in_the_current_directory(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        sample_run.write(here / name)
+    assert cli.run(["simulate", "--run", "a", "--samples", "5"]) == 0
+    capsys.readouterr()
+    assert cli.run(["report", "a", "b"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Compared 2 runs.\n\n  run  neurons  T  bits  in 32 bits")
+    assert "  b lacks simulation; next: dsr-deploy simulate --run b\n" in text
+    assert text.endswith(
+        "  written to  comparison.html: open it in a browser\n"
+        "  beside it   comparison.csv, comparison-rates.png, comparison-rates.svg, "
+        "comparison-front.png, comparison-front.svg\n"
+    )
+    assert (here / "comparison.html").exists()
+    assert not (here / "a/reports/report.html").exists()
+    assert cli.run(["report", "a", "b", "--output", "c.html", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["report"], found["files"][0]) == ("c.html", "c.csv")
+    simulated = json.loads((here / "a/reports/simulate.json").read_text())
+    assert found["runs"][0]["synops"] == simulated["synops"]
+    assert found["runs"][1]["missing"] == [
+        {"stage": "simulation", "command": "dsr-deploy simulate --run b"}
+    ]
+
+
+def test_report_takes_one_run_by_its_name_too(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample_run.write(here / "a")
+    assert cli.run(["report", "a"]) == 0
+    assert (here / "a/reports/report.html").exists()
+    capsys.readouterr()
+    for line, message in (
+        ("report a b --run a", "--run is for one run; name several without it"),
+        ("report a --output c.html", "--output is for several runs; the page of one is in its run"),
+    ):
+        assert cli.run(line.split()) == 2
+        assert capsys.readouterr().err == f"error: {message}; see `dsr-deploy report --help`\n"
+    assert cli.run(["report", "a", "b"]) == 1
+    assert capsys.readouterr().err == (
+        "error: b: no run here; run `dsr-deploy train` first, or name a run with --run DIR\n"
+    )

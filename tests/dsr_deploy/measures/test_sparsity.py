@@ -114,7 +114,20 @@ def test_csv_has_a_line_per_layer_and_a_column_per_timestep(measured: Sparsity) 
 
 def test_plot_has_a_bar_per_layer_and_a_line_for_all(measured: Sparsity) -> None:
     axes = sparsity.plot(measured, "title").axes[0]
-    heights = [bar.get_height() for bar in axes.patches]
-    assert heights == [layer.firing_rate for layer in measured.layers]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["conv", "output"]
-    assert set(axes.lines[0].get_ydata()) == {measured.total.firing_rate}
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == [layer.firing_rate for layer in measured.layers]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["conv", "output"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first layer is on top
+    assert set(axes.lines[0].get_xdata()) == {measured.total.firing_rate}
+
+
+def test_plot_over_time_has_the_rate_of_every_layer_at_every_timestep(measured: Sparsity) -> None:
+    above, below = sparsity.plot_over_time(measured).axes[:2]
+    rates = [
+        [spikes / layer.neurons for spikes in layer.spikes_per_timestep]
+        for layer in (*measured.layers, measured.total)
+    ]
+    assert below.images[0].get_array().tolist() == rates[:2]
+    assert above.lines[0].get_ydata().tolist() == rates[2]
+    assert above.lines[0].get_xdata().tolist() == [1, 2, 3]
+    assert np.mean(rates[0]) == pytest.approx(measured.layers[0].firing_rate)

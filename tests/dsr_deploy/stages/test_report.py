@@ -2,13 +2,13 @@ import dataclasses
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sample_run
 import torch
+from page import Page
 
 from dsr_deploy.errors import UserError
 from dsr_deploy.run import checkpoint, config, provenance, seal
@@ -18,30 +18,10 @@ from dsr_deploy.stages.report import report
 from dsr_deploy.stages.simulate import simulate
 
 
-class _Page(HTMLParser):
-    """Collects text, images and everything that a browser would fetch."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.sources: list[str] = []
-        self.feed(path.read_text())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
 def test_report_shows_every_stage_in_one_offline_file(tmp_path: Path) -> None:
     run = sample_run.write(tmp_path / "run")
     found = simulate(run, 20)
-    page = _Page(report(run))
+    page = Page(report(run))
     for text in (
         "Test accuracy 12.50% on 360 samples, at a firing rate of 10.00%. The network is that of "
         "epoch 1 of 1, chosen by its accuracy on 142 held-out training samples, 18.75%. The test "
@@ -56,16 +36,17 @@ def test_report_shows_every_stage_in_one_offline_file(tmp_path: Path) -> None:
         "Loihi 2: no energy per operation",
     ):
         assert text in page.text
-    assert len(page.sources) == 2
-    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert page.tags.count("svg") == 3  # of the training, and two of the firing rates
+    assert set(page.anchors) <= set(page.ids)
 
 
 def test_report_names_what_is_of_an_earlier_network(tmp_path: Path) -> None:
     run = sample_run.write(tmp_path / "run")
     simulate(run, 20)
-    assert "earlier" not in _Page(report(run)).text
+    assert "earlier" not in Page(report(run)).text
     sample_run.put_quantized(run, sample_run.network(seed=1))
-    text = _Page(report(run)).text
+    text = Page(report(run)).text
     for line in (
         "export/loihi is from an earlier network; "
         "`dsr-deploy export --target loihi --bits 4 --chip "
@@ -82,14 +63,14 @@ def test_report_of_a_run_that_has_just_begun_names_the_next_commands(tmp_path: P
     run.metrics.unlink()
     for place in ("quantized-4", "export/loihi"):
         shutil.rmtree(run.path / place)
-    text = _Page(report(run)).text
+    text = Page(report(run)).text
     for command in ("train --resume", "quantize --bits 4", "export --target loihi", "simulate"):
         assert f"Not there yet: dsr-deploy {command} --run {run.path} adds it." in text
 
 
 def test_report_shows_names_as_text(tmp_path: Path) -> None:
     run = sample_run.write(tmp_path / "<b>&run")
-    assert "<b>&run" in _Page(report(run)).text
+    assert "<b>&run" in Page(report(run)).text
 
 
 def _refused(run: RunDirectory, message: str) -> None:
@@ -116,7 +97,7 @@ def test_a_line_of_metrics_without_a_field_is_refused(tmp_path: Path) -> None:
             else f"metrics.jsonl, {message}",
         )
     run.metrics.write_text("")  # killed in its first epoch
-    assert "Not there yet: dsr-deploy train --resume" in _Page(report(run)).text
+    assert "Not there yet: dsr-deploy train --resume" in Page(report(run)).text
 
 
 ABOUT = [
@@ -206,7 +187,7 @@ def test_what_a_foreign_run_says_becomes_no_command(tmp_path: Path) -> None:
 def test_the_page_shows_control_characters(tmp_path: Path) -> None:
     run = sample_run.write(tmp_path / "run")
     _change_config(run, {"command": "dsr-deploy \x1b[31m\x00<i>\ud800"})
-    text = _Page(report(run)).text
+    text = Page(report(run)).text
     assert r"Command: dsr-deploy \x1b[31m\x00<i>\ud800" in text
 
 
