@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dsr_deploy.hardware.energy_constants import Constant, ConstantSet
+from dsr_deploy.hardware.energy_constants import Constant, ConstantSet, Hop
 from dsr_deploy.hardware.errors import ProfileError, SimulationError
 from dsr_deploy.hardware.event.simulation import ConnectionCounts, PopulationCounts, Simulation
+from dsr_deploy.hardware.hops import count_hops
+from dsr_deploy.hardware.mapping import Mapping
 from dsr_deploy.hardware.network import (
     INPUT,
     V_BITS,
@@ -30,17 +32,19 @@ _PICO = 1e-12
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules per inference in four terms; None where the constants have no such term."""
+    """Joules per inference in five terms; None where the constants have no such term."""
 
     synapse: float = 0.0
     neuron: float = 0.0
     traffic: float | None = None
     memory: float | None = None
+    hops: float | None = None
 
     @property
     def total(self) -> float:
         """Sum of the terms that there are."""
-        return self.synapse + self.neuron + (self.traffic or 0.0) + (self.memory or 0.0)
+        others = (self.traffic, self.memory, self.hops)
+        return self.synapse + self.neuron + sum(term or 0.0 for term in others)
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,15 @@ class EnergyEstimate:
             neuron=sum(part.neuron for part in parts),
             traffic=_sum_terms([part.traffic for part in parts]),
             memory=_sum_terms([part.memory for part in parts]),
+            hops=_sum_terms([part.hops for part in parts]),
         )
 
 
 def estimate(
-    simulation: Simulation, network: IntegerNetwork, constants: ConstantSet
+    simulation: Simulation,
+    network: IntegerNetwork,
+    constants: ConstantSet,
+    mapping: Mapping | None = None,
 ) -> EnergyEstimate:
     """Estimate the energy of one inference of the spiking network, averaged over the samples.
 
@@ -90,6 +98,12 @@ def estimate(
         neuron  = updates * neuron_update_pj[neuron] + spikes * spike_pj
         traffic = events * message_pj                (of neurons with a target in the connection)
         memory  = (synops * (weight_bits + 2 * 32) + updates * 2 * 24) * memory_bit_pj
+        hops    = east_west * east_west_pj + north_south * north_south_pj
+
+    Parameters
+    ----------
+    mapping : of the network on a chip; the term of hops needs it, see
+        :mod:`dsr_deploy.hardware.hops`
 
     Raises
     ------
@@ -98,11 +112,17 @@ def estimate(
     """
     _check_counts(simulation, network)
     samples = simulation.samples
+    hops = _hop_energies(simulation, network, constants.hop, mapping)
     rows = []
     for population in network.populations:
         rows += [
-            EnergyRow(connection.name, _connection_energy(connection, counts, constants, samples))
-            for connection, counts in zip(network.connections, simulation.connections, strict=True)
+            EnergyRow(
+                connection.name,
+                _scaled(_connection_energy(connection, counts, constants, crossed), samples),
+            )
+            for connection, counts, crossed in zip(
+                network.connections, simulation.connections, hops, strict=True
+            )
             if connection.target == population.name
         ]
         spent = _neuron_energy(population, simulation.populations[population.name], constants)
@@ -152,19 +172,33 @@ def count_macs(connection: Connection, target: Population) -> int:
     return target.size * connection.geometry.fan_in
 
 
+def _hop_energies(
+    simulation: Simulation, network: IntegerNetwork, hop: Hop | None, mapping: Mapping | None
+) -> list[float | None]:
+    """Return the energy of the hops of each connection, of all samples together."""
+    if hop is None or mapping is None:
+        return [None] * len(network.connections)
+    found = count_hops(simulation, network, mapping, hop.mesh_width, hop.cores_per_tile)
+    return [
+        (hops.east_west * hop.east_west.pj + hops.north_south * hop.north_south.pj) * _PICO
+        for hops in found
+    ]
+
+
 def _connection_energy(
-    connection: Connection, counts: ConnectionCounts, constants: ConstantSet, samples: int
+    connection: Connection, counts: ConnectionCounts, constants: ConstantSet, hops: float | None
 ) -> Energy:
+    """Return the energy of all samples together."""
     per_synop = constants.synapse[connection.kind]
     if connection.source == INPUT:
         per_synop = constants.payload_synapse
     bits = counts.synops * (connection.weight_bits + 2 * SUM_BITS)
-    spent = Energy(
+    return Energy(
         synapse=counts.synops * per_synop.pj * _PICO,
         traffic=_term(counts.events, constants.message),
         memory=_term(bits, constants.memory_bit),
+        hops=hops,
     )
-    return _scaled(spent, samples)
 
 
 def _neuron_energy(
@@ -184,11 +218,15 @@ def _term(operations: int, constant: Constant | None) -> float | None:
 
 
 def _scaled(energy: Energy, samples: int) -> Energy:
+    def each(term: float | None) -> float | None:
+        return None if term is None else term / samples
+
     return Energy(
         synapse=energy.synapse / samples,
         neuron=energy.neuron / samples,
-        traffic=None if energy.traffic is None else energy.traffic / samples,
-        memory=None if energy.memory is None else energy.memory / samples,
+        traffic=each(energy.traffic),
+        memory=each(energy.memory),
+        hops=each(energy.hops),
     )
 
 

@@ -1,18 +1,20 @@
-"""Published energies per operation, each set by name, with its source and how certain it is."""
+"""Published energies and times per operation, by set, with the source and how certain it is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from dsr_deploy.hardware import profile
 from dsr_deploy.hardware.errors import ProfileError
-from dsr_deploy.hardware.geometry import Kind
+from dsr_deploy.hardware.geometry import LARGEST, Kind
 from dsr_deploy.hardware.network import (
     NeuronKind,
 )
 
+Built = TypeVar("Built")
 Certainty = Literal["primary", "secondary", "unchecked", "assumed"]
 """Read in the source itself, quoted from it elsewhere, from memory, or our own assumption."""
 
@@ -25,6 +27,16 @@ LOIHI2_STATEMENT: Final = (
 )
 
 
+def _check(unit: str, value: object, certainty: object) -> None:
+    """Raise ProfileError unless a number of a unit, and how certain it is, are possible."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ProfileError(f"{unit} must be a number of at least 0, not {profile.show(value)}")
+    if certainty not in get_args(Certainty):
+        raise ProfileError(
+            f"certainty {profile.show(certainty)}: choose one of {', '.join(get_args(Certainty))}"
+        )
+
+
 @dataclass(frozen=True)
 class Constant:
     """An energy per operation, in pJ."""
@@ -33,13 +45,59 @@ class Constant:
     certainty: Certainty
 
     def __post_init__(self) -> None:
-        if isinstance(self.pj, bool) or not isinstance(self.pj, int | float) or not self.pj >= 0:
-            raise ProfileError(f"pj must be a number of at least 0, not {profile.show(self.pj)}")
-        if self.certainty not in get_args(Certainty):
-            raise ProfileError(
-                f"certainty {profile.show(self.certainty)}: choose one of "
-                f"{', '.join(get_args(Certainty))}"
-            )
+        _check("pj", self.pj, self.certainty)
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A time per operation, in ns."""
+
+    ns: float
+    certainty: Certainty
+
+    def __post_init__(self) -> None:
+        _check("ns", self.ns, self.certainty)
+
+
+@dataclass(frozen=True)
+class Hop:
+    """What a message takes from one tile to the next, and the mesh that it crosses.
+
+    Attributes
+    ----------
+    east_west, north_south : per tile
+    mesh_width : tiles in a row
+    cores_per_tile : between which a message makes no hop
+    """
+
+    east_west: Constant
+    north_south: Constant
+    mesh_width: int
+    cores_per_tile: int
+
+    def __post_init__(self) -> None:
+        for label in ("mesh_width", "cores_per_tile"):
+            value = getattr(self, label)
+            if type(value) is not int or not 1 <= value <= LARGEST:
+                raise ProfileError(
+                    f"{label} must be a whole number, 1 to {LARGEST}, not {profile.show(value)}"
+                )
+
+
+@dataclass(frozen=True)
+class Times:
+    """The least times of operations that one core does one after another.
+
+    Attributes
+    ----------
+    synapse : per synaptic operation, by kind of connection
+    neuron_update : per neuron and timestep
+    barrier : at the end of a timestep
+    """
+
+    synapse: dict[Kind, Duration]
+    neuron_update: Duration
+    barrier: Duration
 
 
 @dataclass(frozen=True)
@@ -57,6 +115,8 @@ class ConstantSet:
     message : per spike and connection in which its neuron has a target
     memory_bit : per bit read or written
     ann_mac : per 8-bit multiply-accumulate of a conventional network
+    hop : per message and tile that it crosses
+    times : of operations, for a lower bound of the time per inference
     """
 
     name: str
@@ -71,6 +131,8 @@ class ConstantSet:
     message: Constant | None
     memory_bit: Constant | None
     ann_mac: Constant | None
+    hop: Hop | None
+    times: Times | None
 
 
 def load_constants(name: str) -> ConstantSet:
@@ -125,12 +187,39 @@ def parse_constants(name: str, text: str) -> ConstantSet:
         message=optional("message"),
         memory_bit=optional("memory_bit"),
         ann_mac=optional("ann_mac"),
+        hop=None if entries["hop"] is None else _hop(f"{where}: hop", entries["hop"]),
+        times=None if entries["times"] is None else _times(f"{where}: times", entries["times"]),
+    )
+
+
+def _hop(where: str, value: object) -> Hop:
+    entry = profile.exactly(where, value, [f.name for f in fields(Hop)])
+    for key in ("east_west", "north_south"):
+        entry[key] = _constant(f"{where}: {key}", entry[key])
+    return _built(where, Hop, entry)
+
+
+def _times(where: str, value: object) -> Times:
+    entry = profile.exactly(where, value, [f.name for f in fields(Times)])
+    synapse = profile.exactly(f"{where}: synapse", entry["synapse"], get_args(Kind))
+    return Times(
+        synapse={k: _duration(f"{where}: synapse {k}", v) for k, v in synapse.items()},
+        neuron_update=_duration(f"{where}: neuron_update", entry["neuron_update"]),
+        barrier=_duration(f"{where}: barrier", entry["barrier"]),
     )
 
 
 def _constant(where: str, value: object) -> Constant:
-    entry = profile.exactly(where, value, ("pj", "certainty"))
+    return _built(where, Constant, profile.exactly(where, value, ("pj", "certainty")))
+
+
+def _duration(where: str, value: object) -> Duration:
+    return _built(where, Duration, profile.exactly(where, value, ("ns", "certainty")))
+
+
+def _built(where: str, kind: Callable[..., Built], entry: Mapping[str, Any]) -> Built:
+    """Return what ``kind`` makes of the fields; an error says where they stand."""
     try:
-        return Constant(**entry)
+        return kind(**entry)
     except ProfileError as error:
         raise ProfileError(f"{where}: {error}") from error

@@ -262,6 +262,28 @@ def test_loihi_2_is_not_estimated():
         ("spike: {pj", "spike: {pJ", "spike: field 'pj' is missing"),
         ("ann_mac: null", "", "field 'ann_mac' is missing"),
         ("ann_mac: null", "ann_mac: null\nx: 1", "unknown field 'x'"),
+        (
+            "mesh_width: 8",
+            "mesh_width: 0",
+            "hop: mesh_width must be a whole number, 1 to 65536, not 0",
+        ),
+        (
+            "cores_per_tile: 4",
+            "cores_per_tile: 4.0",
+            "hop: cores_per_tile must be a whole number, 1 to 65536, not 4.0",
+        ),
+        (
+            "north_south: {pj: 4.2",
+            "north_south: {pj: -1",
+            "hop: north_south: pj must be a number of at least 0, not -1",
+        ),
+        ("hop:", "hop: []\nwest:", "unknown field 'west'"),
+        (
+            "{ns: 3.8,",
+            "{ns: slow,",
+            "times: synapse linear: ns must be a number of at least 0, not 'slow'",
+        ),
+        ("  barrier: {ns: 600.0, certainty: primary}", "", "times: field 'barrier' is missing"),
         ("synapse:\n  conv", "synapse:\n  lstm", "synapse: field 'conv' is missing"),
         (
             "static_power: excluded",

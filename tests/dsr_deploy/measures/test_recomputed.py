@@ -105,6 +105,7 @@ def spiking(seen: Seen, name: str, constants: Any) -> list[dict[str, Any]]:
                 "neuron": 0.0,
                 "traffic": pj(messages.sum(), constants["message"]),
                 "memory": pj(synops * (c.weight_bits + 2 * 32), constants["memory_bit"]),
+                "hops": 0.0 if constants["hop"] else None,  # all on one tile
             })  # fmt: skip
         spikes = seen.sent[p.name]
         update = constants["neuron_update"]["lif" if p.decay else "if"]
@@ -117,6 +118,7 @@ def spiking(seen: Seen, name: str, constants: Any) -> list[dict[str, Any]]:
             "neuron": fired + updated,
             "traffic": None,
             "memory": pj(spikes.size * 2 * 24, constants["memory_bit"]),
+            "hops": None,
         })  # fmt: skip
     synops = sum(ones(c, seen.sent[c.source]) for c in seen.network.connections)
     return summed(name, "spiking", synops / SAMPLES, rows)
@@ -136,13 +138,13 @@ def conventional(made: IntegerNetwork, name: str, constants: Any) -> list[dict[s
             rows.append({"part": part, "synapse": synapse, "neuron": 0.0, "memory": memory})
         written = np.prod(p.shape) * 8 * constants["memory_bit"]["pj"] * 1e-12
         rows.append({"part": p.name, "synapse": 0.0, "neuron": 0.0, "memory": float(written)})
-    rows = [row | {"traffic": None} for row in rows]
+    rows = [row | {"traffic": None, "hops": None} for row in rows]
     return summed(name, "conventional, 8-bit", total, rows)
 
 
 def summed(name: str, kind: str, operations: float, rows: list[Any]) -> list[dict[str, Any]]:
     """Add the line of the total, and to each line the sum of its terms."""
-    terms = ("synapse", "neuron", "traffic", "memory")
+    terms = ("synapse", "neuron", "traffic", "memory", "hops")
     total = {"part": "total"}
     for term in terms:
         values = [row[term] for row in rows if row[term] is not None]
@@ -153,21 +155,43 @@ def summed(name: str, kind: str, operations: float, rows: list[Any]) -> list[dic
     ]
 
 
+def break_even(seen: Seen, lines: list[dict[str, Any]], name: str) -> float:
+    """Return the firing rate at which energy(0) + rate * slope is that of the conventional one."""
+    trains = [seen.sent[p.name] for p in seen.network.populations]
+    spikes = sum(int(train.sum()) for train in trains)
+    rate = spikes / sum(train.size for train in trains)
+    of = [line for line in lines if line["constants"] == name]
+    spiking = [line for line in of if line["network"] == "spiking"]
+    slope = sum(
+        line["total"]
+        for line in spiking
+        if "->" in line["part"] and not line["part"].startswith("input->")
+    )
+    slope += spikes / SAMPLES * constant_set(name)["spike"]["pj"] * 1e-12
+    dense = of[-1]["total"]
+    assert of[-1]["network"] == "conventional, 8-bit"
+    return float(rate * (dense - (spiking[-1]["total"] - slope)) / slope)
+
+
 def test_energy_is_counts_times_constants(seen: Seen) -> None:
     expected = energies(seen)
     with (seen.run.reports / "energy.csv").open() as file:
         lines = list(csv.DictReader(file))
-    columns = ["constants", "network", "part", "synapse", "neuron", "traffic", "memory", "total"]
+    columns = ["constants", "network", "part", "synapse", "neuron", "traffic", "memory", "hops"]
+    columns += ["total"]
     assert list(lines[0]) == columns
     for line, wanted in zip(lines, expected, strict=True):
         found: dict[str, Any] = {name: line[name] for name in columns[:3]}
         found |= {name: float(line[name]) if line[name] else None for name in columns[3:]}
         assert_same(found, {name: wanted[name] for name in columns}, str(line))
     totals = [line for line in expected if line["part"] == "total"]
-    for column in columns[3:]:
+    for column in set(columns[3:]) - {"hops"}:
         assert any(line[column] for line in totals), column
     for total in totals:
         told = constant_set(total["constants"])
         total |= {key: told[key] for key in ("title", "source", "notes")}
+        total["break_even"] = None
+        if total["network"] == "spiking" and told["ann_mac"]:
+            total["break_even"] = break_even(seen, expected, total["constants"])
     assert_same(seen.read("reports/energy.json"), totals)
     assert_same(seen.read("reports/simulate.json")["energy"], totals)

@@ -104,7 +104,7 @@ def test_sparsity_shows_layers_then_their_total_and_spikes_per_timestep() -> Non
 def test_energy_is_in_nanojoules_with_a_dash_for_what_the_constants_lack() -> None:
     line = Fields(
         constants="loihi", network="spiking", synapse=1.25e-6, neuron=3.04e-9, traffic=None,
-        memory=0.0, total=5.0,
+        memory=0.0, hops=2e-9, total=5.0, break_even=None,
     )  # fmt: skip
     found = energy.table([line])  # type: ignore[list-item]
     assert dict(zip(found.headings, found.rows[0], strict=True)) == {
@@ -114,6 +114,8 @@ def test_energy_is_in_nanojoules_with_a_dash_for_what_the_constants_lack() -> No
         "neurons": "3.0 nJ",
         "traffic": "-",
         "memory": "0.0 nJ",
+        "hops": "2.0 nJ",
+        "break-even": "-",
         "total": "5,000,000,000.0 nJ",
     }
 
