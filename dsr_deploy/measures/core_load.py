@@ -202,7 +202,8 @@ _NAMES: Final[dict[Term, str]] = {
 
 def table(load: BusiestCore) -> Table:
     """Tabulate the busiest core of each layer, and of all."""
-    of_all = {term.term: term for term in load.terms}
+    busiest = {term.term: f"{term.busiest:,.1f}" for term in load.terms}
+    uneven = {term.term: term.unevenness for term in load.terms}
     rows: list[tuple[str, ...]] = [
         (
             layer.name,
@@ -215,8 +216,8 @@ def table(load: BusiestCore) -> Table:
         )
         for layer in load.layers
     ]
-    busiest = (f"{of_all[term].busiest:,.1f}" for term in TERMS)
-    rows.append(("all", f"{load.cores:,}", *busiest, _times(of_all["synops"].unevenness), ""))
+    most = (busiest.get(term, "-") for term in TERMS)
+    rows.append(("all", f"{load.cores:,}", *most, _times(uneven.get("synops")), ""))
     return Table(
         ("busiest core", "cores", "synops", "updates", "reads", "of the mean", "binds"), rows
     )

@@ -189,6 +189,40 @@ def busiest(seen: Seen) -> dict[str, Any]:
     }
 
 
+def times(seen: Seen) -> list[dict[str, Any]]:
+    """Return the least times; each layer takes one core and begins a step after its sources."""
+    made, found = seen.network, []
+    begins = {"input": -1}
+    for p in made.populations:
+        begins[p.name] = 1 + max(begins[c.source] for c in made.incoming(p))
+    steps = max(begins.values()) + 3
+    for name in ("loihi1-davies2018", "loihi1-sanafe"):
+        file = resources.files("dsr_deploy.hardware") / "energy" / f"{name}.yaml"
+        told = yaml.safe_load(file.read_text())
+        ns, spent = told["times"], {"synapses": 0.0, "updates": 0.0}
+        for sample in range(SAMPLES):
+            for step in range(steps):
+                synapses, updates = 0.0, 0.0
+                for p in made.populations:
+                    t = step - begins[p.name]
+                    if not 0 <= t < 3:
+                        continue
+                    updates = max(updates, p.size * ns["neuron_update"]["ns"])
+                    busy = sum(
+                        ones(c, seen.sent[c.source][sample : sample + 1, t : t + 1])
+                        * ns["synapse"][c.kind]["ns"]
+                        for c in made.incoming(p)
+                    )
+                    synapses = max(synapses, busy)
+                spent["synapses" if synapses > updates else "updates"] += max(synapses, updates)
+        row = {key: value / SAMPLES / 1000 for key, value in spent.items()}
+        row["barrier"] = steps * ns["barrier"]["ns"] / 1000
+        about = {"constants": name, "title": told["title"], "source": told["source"]}
+        counts = {"samples": SAMPLES, "steps": steps}
+        found.append(about | counts | row | {"microseconds": sum(row.values())})
+    return found
+
+
 def ranges(seen: Seen) -> list[dict[str, Any]]:
     proven, rows = bounds.network_bounds(seen.network), []
     for name, u in seen.u.items():
@@ -225,6 +259,7 @@ def test_the_simulation_says_what_the_spikes_say(seen: Seen) -> None:
             "ranges": ranges(seen),
             "chip": chip_of(seen.network),
             "load": busiest(seen),
+            "time": times(seen),
             "made_from": digest(seen, "export/loihi/network.safetensors"),
         },
     )
