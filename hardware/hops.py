@@ -104,4 +104,5 @@ def _messages(fan: CoreFan, sent: Int64, source: PopulationMapping | None) -> In
     by_band = np.einsum("ch,hs,ht->cst", events, rows, fan.rows > 0, optimize=True)
     by_core = np.einsum("cst,cg,ck->gskt", by_band, channels, fan.channels > 0, optimize=True)
     size = groups * bands
-    return by_core.reshape(size, by_core.size // size).astype(np.int64)
+    found: Int64 = by_core.reshape(size, by_core.size // size)
+    return found
