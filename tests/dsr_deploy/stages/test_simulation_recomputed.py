@@ -253,6 +253,7 @@ def test_the_simulation_says_what_the_spikes_say(seen: Seen) -> None:
             "samples": SAMPLES,
             "timesteps": 3,
             "engine": "event",
+            "source": "test samples of digits",
             "accuracy": accuracy,
             "synops": sum(ones(c, seen.sent[c.source]) for c in seen.network.connections) / SAMPLES,
             "updates": 3.0 * sum(p.size for p in seen.network.populations),
