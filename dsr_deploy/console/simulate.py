@@ -34,8 +34,8 @@ OF_A_FILE = ("dataset", "inputs", "labels", "chip", "out", "predictions")
     "  dsr-deploy simulate --network network.safetensors --inputs pixels.npy --labels labels.npy",
 )
 @click.option("--report", "part", metavar="NAME", default="all", show_default=True,
-              help="Which table to print, sparsity, energy, ranges, chip, load, time or all; all "
-              "are written.",
+              help="Which table to print, sparsity, energy, ranges, chip, load, time, neurobench "
+              "or all; all are written.",
 )  # fmt: skip
 @click.option("--samples", type=int, help="Number of test samples, evenly spread.  [default: all]")
 @click.option("--engine", type=click.Choice(["event", "lava"]), default="event", show_default=True,

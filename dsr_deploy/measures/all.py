@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, get_type_hints
 
-from dsr_deploy.measures import chip_use, core_load, energy, inference_time, ranges, sparsity
+from dsr_deploy.measures import (
+    chip_use,
+    core_load,
+    energy,
+    inference_time,
+    neurobench,
+    ranges,
+    sparsity,
+)
 from dsr_deploy.measures.chip_use import ChipUse
 from dsr_deploy.measures.core_load import BusiestCore
 from dsr_deploy.measures.energy import EnergyLine
 from dsr_deploy.measures.inference_time import LeastTime
 from dsr_deploy.measures.measure import Measure, Plot, Section, Subject
+from dsr_deploy.measures.neurobench import NeuroBench
 from dsr_deploy.measures.ranges import LayerRange
 from dsr_deploy.measures.sparsity import Sparsity
 
@@ -26,6 +35,7 @@ class Measures:
     chip : what the network takes of the chip that it was exported for
     load : of the busiest core of that chip
     time : that one inference takes at least, by each set of constants that has times
+    neurobench : the same simulation in NeuroBench's metrics
     """
 
     sparsity: Annotated[Sparsity, sparsity.MEASURE]
@@ -34,6 +44,7 @@ class Measures:
     chip: Annotated[ChipUse, chip_use.MEASURE]
     load: Annotated[BusiestCore, core_load.MEASURE]
     time: Annotated[tuple[LeastTime, ...], inference_time.MEASURE]
+    neurobench: Annotated[NeuroBench, neurobench.MEASURE]
 
 
 def _measures() -> dict[str, Measure[Any]]:

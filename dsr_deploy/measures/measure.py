@@ -26,6 +26,7 @@ class Subject:
     ----------
     bits : width that its weights were quantized to
     load : what each core of the chip did, for some of the samples
+    accuracy : share of the samples whose class was found; None without labels
     """
 
     network: IntegerNetwork
@@ -33,6 +34,7 @@ class Subject:
     chip: Chip
     simulation: Simulation
     load: CoreLoad
+    accuracy: float | None = None
 
     @property
     def title(self) -> str:

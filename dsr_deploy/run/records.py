@@ -30,7 +30,7 @@ Record = TypeVar("Record")
 LARGEST_WHOLE: Final = (1 << 53) - 1
 LARGEST: Final = sys.float_info.max
 
-SHARES: Final = ("accuracy", "firing_rate", "firing_rates", "register_used", "binds")
+SHARES: Final = ("accuracy", "firing_rate", "firing_rates", "register_used", "_sparsity", "binds")
 """Endings of the names of numbers between 0 and 1."""
 SIGNED: Final = (
     "v_fire", "v_threshold", "proven_range", "seen_low", "seen_high", "proven_low", "proven_high",

@@ -216,7 +216,7 @@ def test_an_unknown_table_is_refused_before_anything_runs(
     assert cli.run(["simulate", "--report", "heat"]) == 2
     assert capsys.readouterr().err == (
         "error: Invalid value for --report: 'heat': choose one of sparsity, energy, ranges, chip, "
-        "all; see `dsr-deploy simulate --help`\n"
+        "load, time, neurobench, all; see `dsr-deploy simulate --help`\n"
     )
 
 
