@@ -135,8 +135,9 @@ def map_network(network: IntegerNetwork, chip: Chip) -> Mapping:
     mapped: list[PopulationMapping] = []
     for population in reversed(network.populations):  # out-axons depend on the targets' cores
         fan_out = _fan_out(network, population, cuts)
+        settings = threshold_settings(population)
         possible = [
-            (cut, _usage(network, population, cut, fan_out, chip))
+            (cut, _usage(network, population, cut, fan_out, settings, chip))
             for cut in _possible_cuts(population.shape)
         ]
         cut, usage = min(possible, key=_badness)
@@ -196,7 +197,12 @@ def _badness(candidate: tuple[_Cut, tuple[Usage, ...]]) -> tuple[float, int, flo
 
 
 def _usage(
-    network: IntegerNetwork, population: Population, cut: _Cut, fan_out: int, chip: Chip
+    network: IntegerNetwork,
+    population: Population,
+    cut: _Cut,
+    fan_out: int,
+    settings: int,
+    chip: Chip,
 ) -> tuple[Usage, ...]:
     """Return what the fullest core uses of each limit that ``chip`` has."""
     neurons = cut.channels * cut.rows * population.shape[2]
@@ -206,7 +212,7 @@ def _usage(
         sum(_stored_bits(c, cut.channels, neurons, chip) for c in incoming),
         sum(_listened(c, network.shapes[c.source], cut) for c in incoming),
         neurons * fan_out,
-        min(threshold_settings(population), cut.channels),
+        min(settings, cut.channels),
     )
     limits = ((name, _limit(chip, name)) for name in CORE_LIMITS)
     return tuple(

@@ -244,7 +244,7 @@ def section(load: BusiestCore) -> Section:
             "of the mean: synaptic operations of the busiest core over those of the mean core",
             "binds: share of the timesteps at which the largest of all counts is in that layer",
             "reads: words of 64 bits of synaptic memory, by a rule that hardware/core_load.py "
-            "states; the cores are those of the mapping above",
+            "states; the cores are those of the chip's own table",
         ),
     )
 
