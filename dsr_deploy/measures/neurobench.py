@@ -162,7 +162,9 @@ def table(metrics: NeuroBench) -> Table:
 
 
 def _section(metrics: NeuroBench) -> Section:
-    return Section("NeuroBench", "NeuroBench's metrics, per sample:", table(metrics), NOTES)
+    return Section(
+        "NeuroBench", "NeuroBench's metrics; counts are per sample:", table(metrics), NOTES
+    )
 
 
 def _measure(subject: Subject) -> NeuroBench:

@@ -161,7 +161,8 @@ def plot_over_time(sparsity: Sparsity) -> Figure:
         above.plot(
             range(1, steps + 1), _over_time(sparsity.total), color=INK, marker=".", linewidth=1
         )
-        above.set(ylabel="all neurons", ylim=(0, None))
+        highest = max(_over_time(sparsity.total))
+        above.set(ylabel="all neurons", ylim=(0, 1.15 * highest or 1))
         above.yaxis.set_major_formatter(PercentFormatter(1.0))
         image = below.imshow(
             rates, aspect="auto", interpolation="nearest", vmin=0, cmap="viridis",

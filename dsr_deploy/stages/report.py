@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from markupsafe import Markup
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.measures import chip_use, tables
+from dsr_deploy.formats.traces import of_npz
+from dsr_deploy.measures import chip_use, raster, tables
 from dsr_deploy.measures.accuracy import Row
 from dsr_deploy.measures.all import plots, sections
 from dsr_deploy.measures.learning import curves
+from dsr_deploy.measures.measure import Plot
 from dsr_deploy.run import provenance, records, stage
 from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.exported import read_exported
 from dsr_deploy.run.history import Result, read_history, read_result
 from dsr_deploy.run.hold import hold
 from dsr_deploy.run.records import Record
 from dsr_deploy.run.trained import describe
 from dsr_deploy.stages.export import Export
 from dsr_deploy.stages.pages import picture, render
+from dsr_deploy.stages.recording import TRACES
 from dsr_deploy.stages.simulate import SimulationReport
 from dsr_deploy.stages.summary import summarize
 
@@ -70,6 +77,7 @@ def _values(run: RunDirectory) -> dict[str, Any]:
         "advise": run.command,
         "simulation": simulated and _simulation(simulated),
         "pictures": _pictures(simulated) if simulated else {},
+        "traces": _traces(run, simulated, about.classes) if simulated else [],
     }
 
 
@@ -126,14 +134,34 @@ def _simulation(report: SimulationReport) -> dict[str, Any]:
 
 def _pictures(report: SimulationReport) -> dict[str, list[dict[str, str | Markup]]]:
     """Return the pictures of every measure that has some, by its name."""
-    return {
-        name: [
-            {"caption": plot.caption, "svg": picture(plot.figure, f"{name}-{number}")}
-            for number, plot in enumerate(drawn)
-        ]
-        for name, drawn in plots(report).items()
-        if drawn
-    }
+    return {name: _drawn(name, found) for name, found in plots(report).items() if found}
+
+
+def _drawn(name: str, found: Sequence[Plot]) -> list[dict[str, str | Markup]]:
+    return [
+        {"caption": plot.caption, "svg": picture(plot.figure, f"{name}-{number}")}
+        for number, plot in enumerate(found)
+    ]
+
+
+def _traces(
+    run: RunDirectory, report: SimulationReport, classes: Sequence[str]
+) -> list[dict[str, str | Markup]]:
+    """Return pictures of what ``simulate --record`` kept; none if it kept nothing."""
+    if TRACES not in run.read("reports").record["files"]:
+        return []
+    source = run.read("reports", TRACES)
+    try:
+        traces = of_npz(source.content[TRACES])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        where = source.folder / TRACES
+        again = run.command(f"simulate --record {TRACES}")
+        raise UserError(f"{where}: no traces ({error}); run `{again}` again") from None
+    network = None
+    if stage.is_there(run.path, "export/loihi"):
+        exported = read_exported(run)
+        network = exported.network if exported.digest == report.made_from else None
+    return _drawn("traces", raster.plots(traces, network, classes))
 
 
 def _read(kind: type[Record], run: RunDirectory, place: str, name: str) -> Record:

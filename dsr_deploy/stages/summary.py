@@ -58,10 +58,10 @@ def _cards(
         verdict = "it fits, by what can be known" if chip.fits else "it does not fit"
         yield f"cores of {chip.chip}", f"{chip.cores:,}{of}", verdict
     if simulated is not None:
-        totals = sorted(line.total * 1e9 for line in simulated.energy if line.network == SPIKING)
+        totals = sorted(line.total * 1e6 for line in simulated.energy if line.network == SPIKING)
         if totals:
             sets = f"per sample, by {len(totals)} sets of constants"
-            yield "energy", f"{totals[0]:,.0f} to {totals[-1]:,.0f} nJ", sets
+            yield "energy", f"{totals[0]:,.3g} to {totals[-1]:,.3g} \N{MICRO SIGN}J", sets
 
 
 def _accuracy(

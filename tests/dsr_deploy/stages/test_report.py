@@ -14,6 +14,7 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.run import checkpoint, config, provenance, seal
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import read_history
+from dsr_deploy.stages.recording import Recording
 from dsr_deploy.stages.report import report
 from dsr_deploy.stages.simulate import simulate
 
@@ -221,3 +222,35 @@ def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         report(run)
+
+
+def test_recorded_spikes_and_potentials_are_drawn(tmp_path: Path) -> None:
+    run = sample_run.write(tmp_path / "run")
+    simulate(run, 20)
+    again = f"dsr-deploy simulate --record traces.npz --potentials --run {run.path}"
+    page = Page(report(run))
+    assert f"Not recorded: {again} adds a raster plot and membrane potentials." in page.text
+    drawn = page.tags.count("svg")
+    recording = Recording(potentials=True, samples=2, path=tmp_path / "t.npz")
+    simulate(run, 20, recording=recording)
+    page = Page(report(run))
+    assert page.tags.count("svg") == drawn + 2
+    assert "Sample 0: class '" in page.text
+    assert "before the reset; the dashed line is where it fires" in page.text
+    found = _json(run, "reports/simulate.json") | {"made_from": "another"}  # its thresholds
+    sample_run.put(run, "reports", {"simulate.json": json.dumps(found).encode()})
+    assert "in some of the layers, after the reset" in Page(report(run)).text
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"\x93NUMPY"])
+def test_what_is_no_traces_is_refused(tmp_path: Path, damage: bytes) -> None:
+    run = sample_run.write(tmp_path / "run")
+    simulate(run, 5)
+    sample_run.put(run, "reports", {"traces.npz": damage})
+    with pytest.raises(UserError) as refused:
+        report(run)
+    assert re.fullmatch(
+        re.escape(f"{run.reports}/traces.npz: no traces (") + r".*\); run `dsr-deploy simulate "
+        rf"--record traces.npz --run {re.escape(str(run.path))}` again",
+        str(refused.value),
+    )
