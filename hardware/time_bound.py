@@ -5,7 +5,8 @@ A pipelined chip updates all populations at once, so each of them is in the time
 synaptic operations, and its neuron updates, one after another; even if it does both at once, the
 step lasts as long as the longer of the two of the busiest core, and a barrier after it. Reads of
 memory, messages and their hops, what a spike takes at its neuron, and input and output are not
-counted, so the chip needs at least this long.
+counted, so a chip whose operations take the published times needs at least this long. A source
+that publishes a longest time gives no bound for a chip that is quicker; its notes say so.
 """
 
 from __future__ import annotations

@@ -84,12 +84,14 @@ def section(times: tuple[LeastTime, ...]) -> Section:
     return Section(
         "Least time per inference",
         "Lower bounds of the time of one inference, in means over the samples whose spikes were "
-        "recorded. A chip with these constants needs at least this long; how much longer is not "
-        "known:",
+        "recorded. A chip whose operations take the published times needs at least this long; how "
+        "much longer is not known:",
         table(times),
         (
             *(f"{time.constants}: {time.title}; {time.source}" for time in times),
             "the times are those of Loihi 1's operations, on the cores that the mapping gives",
+            "loihi1-davies2018: its time of a synaptic operation is labelled as the longest, so a "
+            "chip may be quicker where synapses decide",
             "a step counts as long as the busiest core's synaptic operations or neuron updates, "
             "whichever are longer; memory, messages, spikes' own time, input and output are left "
             "out",
