@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.hardware.geometry import Shape
+from dsr_deploy.hardware.geometry import Shape, heard
 from dsr_deploy.hardware.mapping import PopulationMapping, part_of
 from dsr_deploy.hardware.network import Connection
 
@@ -47,7 +47,7 @@ def core_fan(connection: Connection, source: Shape, target: PopulationMapping) -
     by_block = np.zeros((conv.groups, target.channel_groups), np.int64)
     np.add.at(by_block, (block, group), 1)
     rows, columns = (
-        _heard(*axis)
+        heard(*axis)
         for axis in zip(
             source[1:], (height, width), conv.window, conv.stride, conv.padding, strict=True
         )
@@ -58,9 +58,3 @@ def core_fan(connection: Connection, source: Shape, target: PopulationMapping) -
         rows=rows.astype(np.int64) @ (band[:, None] == np.arange(target.row_bands)),
         columns=columns.sum(axis=1),
     )
-
-
-def _heard(size: int, targets: int, window: int, stride: int, padding: int) -> NDArray[np.bool_]:
-    """Return which places along an axis lie in the window of which target; (size, targets)."""
-    place = np.arange(size)[:, None] - (np.arange(targets) * stride - padding)
-    return (place >= 0) & (place < window)

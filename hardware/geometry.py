@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsr_deploy.hardware.errors import NetworkError
 
@@ -134,6 +135,23 @@ class Geometry:
             first = np.arange(targets) * s - p
             taps *= int((np.minimum(first + k, size) - np.maximum(first, 0)).clip(0).sum())
         return channels * conv.weight_shape[1] * taps
+
+    def fan_out(self, source: Shape) -> NDArray[np.int64]:
+        """Count the targets of each source neuron, int64 (C, H, W); outside the border are none."""
+        conv = self.as_convolution(source)
+        channels, *target = conv.output_shape(source)
+        rows, columns = (
+            heard(*axis).sum(axis=1)
+            for axis in zip(source[1:], target, conv.window, conv.stride, conv.padding, strict=True)
+        )
+        each = np.outer(rows, columns) * (channels // conv.groups)
+        return np.broadcast_to(each.astype(np.int64), source)
+
+
+def heard(size: int, targets: int, window: int, stride: int, padding: int) -> NDArray[np.bool_]:
+    """Return which places along an axis lie in the window of which target; (size, targets)."""
+    place = np.arange(size)[:, None] - (np.arange(targets) * stride - padding)
+    return (place >= 0) & (place < window)
 
 
 def check_range(label: str, value: int, low: int, high: int) -> None:

@@ -9,10 +9,10 @@ integers is checked once per device before its results are believed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -146,10 +146,26 @@ class Train:
         return part.contiguous(memory_format=torch.channels_last)
 
 
+class Advanced(NamedTuple):
+    """What one population did over all timesteps.
+
+    Attributes
+    ----------
+    packed : its spikes, uint8 (ceil(T / 8), N, H, W, C)
+    rate : float32 (N, H, W, C)
+    low, high : extremes of the membrane potential before the reset
+    """
+
+    packed: Tensor
+    rate: Tensor
+    low: int
+    high: int
+
+
 @torch.no_grad()
 def advance(
     population: TorchPopulation, trains: dict[str, Train], weights: Tensor, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+) -> Advanced:
     """Run one population over all timesteps.
 
     Parameters
@@ -157,11 +173,6 @@ def advance(
     trains : what each source sends
     weights : float32 (T,), of the rate
     dtype : float32 or float64, that of the convolutions
-
-    Returns
-    -------
-    packed : uint8 (ceil(T / 8), N, H, W, C)
-    rate : float32 (N, H, W, C)
 
     Raises
     ------
@@ -185,7 +196,7 @@ def advance(
         weights,
     )
     check_register(population.name, least, most)
-    return packed, rate
+    return Advanced(packed, rate, least, most)
 
 
 class TorchEngine:
@@ -194,7 +205,7 @@ class TorchEngine:
     def __init__(self, network: IntegerNetwork, device: torch.device | str = "cpu") -> None:
         self.network, self.device = network, torch.device(device)
         self.dtype = torch.float32 if _exact_in_float32(network) else torch.float64
-        check_exact(self.device)
+        check_exact(self.device, self.dtype)
         self.populations = [
             _population(population, list(network.incoming(population)), self.dtype, self.device)
             for population in network.populations
@@ -222,33 +233,45 @@ class TorchEngine:
         RegisterError
             If a membrane potential leaves 24 bits.
         """
+        timesteps = self.network.timesteps
+        spikes = {}
+        for name, done in self.advance_all(payloads):
+            if counts is not None:
+                spiked = dynamics.spike_counts(done.packed).sum(0)
+                counts[name] = counts.get(name, 0) + spiked
+            if record:
+                train = dynamics.unpack(done.packed, timesteps).permute(1, 0, 4, 2, 3)
+                spikes[name] = train.cpu().numpy()
+        return Run(self.scores(done.packed), spikes if record else None)
+
+    def advance_all(self, payloads: NDArray[np.int8]) -> Iterator[tuple[str, Advanced]]:
+        """Yield what each population does, by name, in order of evaluation, the output last.
+
+        No more is kept than later populations need. Raises as :meth:`run`.
+        """
         network = self.network
         check_payloads(network, payloads)
         frames = torch.from_numpy(payloads).to(self.device)
         frames = frames.transpose(0, 1) if network.input.framed else frames[None]
         trains = {INPUT: Train(payloads=frames)}
-        timesteps = network.timesteps
-        weights = torch.ones(timesteps, device=self.device)
-        spikes = {}
+        weights = torch.ones(network.timesteps, device=self.device)
         for population in self.populations:
-            packed, _ = advance(population, trains, weights, self.dtype)
-            trains[population.name] = Train(packed=packed)
-            if counts is not None:
-                spiked = dynamics.spike_counts(packed).sum(0)
-                counts[population.name] = counts.get(population.name, 0) + spiked
-            if record:
-                train = dynamics.unpack(packed, timesteps).permute(1, 0, 4, 2, 3)
-                spikes[population.name] = train.cpu().numpy()
+            done = advance(population, trains, weights, self.dtype)
+            trains[population.name] = Train(packed=done.packed)
+            yield population.name, done
             for connection in population.connections:
                 if self._last_use[connection.source] == population.name:
                     trains.pop(connection.source, None)
-        out = dynamics.unpack(packed, timesteps).permute(1, 0, 4, 2, 3).cpu().numpy()
-        return Run(read_scores(network.readout, out), spikes if record else None)
+
+    def scores(self, packed: Tensor) -> NDArray[np.int64]:
+        """Return the scores of the output's spikes, int64 (N, classes)."""
+        out = dynamics.unpack(packed, self.network.timesteps).permute(1, 0, 4, 2, 3)
+        return read_scores(self.network.readout, out.cpu().numpy())
 
 
 @cache
-def check_exact(device: torch.device) -> None:
-    """Make sure, once, that convolutions on ``device`` add integers exactly.
+def check_exact(device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    """Make sure, once, that convolutions of ``dtype`` on ``device`` add integers exactly.
 
     Raises
     ------
@@ -261,10 +284,11 @@ def check_exact(device: torch.device) -> None:
     for channels, size in ((16, 8), (64, 16), (256, 4)):
         sent = (torch.rand(4, channels, size, size, generator=generator) < 0.5).double()
         weight = torch.randint(-127, 128, (channels, channels, 3, 3), generator=generator).double()
-        made = F.conv2d(sent.float().to(device), weight.float().to(device), padding=1)
-        if not torch.equal(made.cpu().double(), F.conv2d(sent, weight, padding=1)):
+        found = F.conv2d(sent.to(device, dtype), weight.to(device, dtype), padding=1)
+        if not torch.equal(found.cpu().double(), F.conv2d(sent, weight, padding=1)):
+            name = str(dtype).removeprefix("torch.")
             raise DeviceError(
-                f"device '{device}': its float32 convolutions do not add integers exactly; "
+                f"device '{device}': its {name} convolutions do not add integers exactly; "
                 "use the device cpu"
             )
 

@@ -119,8 +119,8 @@ class QuantizedPopulation(nn.Module):
         population = TorchPopulation(
             self.name, bias.detach(), v_fire.detach(), v_threshold.detach(), self.decay, connections
         )
-        packed, rate = advance(population, trains, weights, torch.float32)
-        value = rate.permute(0, 3, 1, 2)
+        done = advance(population, trains, weights, torch.float32)
+        value = done.rate.permute(0, 3, 1, 2)
         if torch.is_grad_enabled():
             currents = [c(rates[c.source]) for c in connections]
             mean = torch.stack(currents).sum(0) if len(currents) > 1 else currents[0]
@@ -128,7 +128,7 @@ class QuantizedPopulation(nn.Module):
             relative = (mean + bias.float()[:, None, None]) * level.float()[:, None, None]
             clamped = _clamp(relative, 0, 1)
             value = clamped + (value - clamped).detach()
-        return Train(packed=packed), value
+        return Train(packed=done.packed), value
 
 
 class QuantizedNetwork(nn.Module):

@@ -63,6 +63,8 @@ def test_shape_synapses_and_fan_in_are_those_of_the_definition(drawn: tuple[Any,
     pairs = joined(geometry, source)
     assert pairs.shape[1:] == geometry.output_shape(source)
     assert pairs.sum() == geometry.synapses(source)
+    fan_out = geometry.fan_out(source)
+    np.testing.assert_array_equal(fan_out, pairs.reshape(len(pairs), -1).sum(1).reshape(source))
     assert pairs.sum(axis=0).max() <= geometry.fan_in
     if geometry.padding == (0, 0):
         assert (pairs.sum(axis=0) == geometry.fan_in).all()
