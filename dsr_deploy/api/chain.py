@@ -32,8 +32,10 @@ from dsr_deploy.stages import quantize as quantizing
 from dsr_deploy.stages import report as reporting
 from dsr_deploy.stages import simulate as simulating
 from dsr_deploy.stages import verify as verifying
+from dsr_deploy.stages.counting import Method
 from dsr_deploy.stages.quantize import QuantizeConfig
 from dsr_deploy.stages.recording import Recording
+from dsr_deploy.stages.simulate_network import simulate_network
 
 if TYPE_CHECKING:
     from dsr_deploy.lowering.scale import Granularity
@@ -155,9 +157,11 @@ def simulate(
     samples: int | None = None,
     engine: str = "event",
     threads: int | None = None,
+    device: str | None = None,
     chip: str | Path | None = None,
     record: Recording | None = None,
     data_dir: str | Path | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> SimulationResult:
     """Run the network event by event, on integers alone: over its run's test set, or other data.
@@ -177,10 +181,12 @@ def simulate(
     samples : how many, evenly spread; None for all, with Lava for at most 20 of a test set
     engine : "lava" compares every spike with Lava's runtime
     threads : None for as many as there are cores
+    device : "cpu", "cuda", "cuda:N" or "auto": torch counts the same there; None for the simulator
     chip : with ``data``, the name of a profile or the path of a YAML file; None is loihi2
     record : traces of spikes and membrane potentials to keep, ``dd.Recording()`` or one with
         choices of its own
     data_dir : where the data of the run lie now, if they were moved
+    resume : of a run: go on with the simulation that Ctrl-C stopped, with the same ``samples``
 
     Raises
     ------
@@ -189,11 +195,13 @@ def simulate(
     """
     progress = progress or usual_progress()
     if data is not None:
+        if resume:
+            raise UserError("resume is for a run, which keeps what was done; leave it out")
         network = _for_data(net, data_dir)
-        method = simulating.Method(engine, threads)
+        method = Method(engine, threads, device)
         given = samples_of(network, data, labels, samples, method.most)
         profile = None if chip is None else str(files.at_home(chip))
-        simulated = simulating.simulate_network(
+        simulated = simulate_network(
             network, given, method, chip=profile, recording=record, progress=progress
         )
         return SimulationResult(simulated.report, simulated.predictions, recorded=simulated.traces)
@@ -208,8 +216,10 @@ def simulate(
         samples,
         engine=engine,
         threads=threads,
+        device=device,
         data_dir=full_path(data_dir),
         recording=record,
+        resume=resume,
         progress=progress,
     )
     return SimulationResult(report, run=place)

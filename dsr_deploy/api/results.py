@@ -31,7 +31,7 @@ from dsr_deploy.run.history import Epoch, Result
 from dsr_deploy.run.trained import describe, load_trained
 from dsr_deploy.stages.export import Export
 from dsr_deploy.stages.recording import TRACES
-from dsr_deploy.stages.simulate import SimulationReport
+from dsr_deploy.stages.simulation import SimulationReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

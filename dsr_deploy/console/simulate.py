@@ -19,6 +19,7 @@ from dsr_deploy.run import directory as run_directory
 
 if TYPE_CHECKING:
     from dsr_deploy.stages.recording import Recording
+    from dsr_deploy.stages.simulation import Simulated, SimulationReport
 
 OF_A_FILE = ("dataset", "inputs", "labels", "chip", "out", "predictions")
 """Options that belong to --network."""
@@ -43,6 +44,13 @@ OF_A_FILE = ("dataset", "inputs", "labels", "chip", "out", "predictions")
               "spike, by default of 20 samples.",
 )  # fmt: skip
 @click.option("--threads", type=int, help="Samples to run at once.  [default: one per core]")
+@click.option("--device", metavar="NAME",
+              help="Let torch count the same on auto, cpu, cuda or cuda:N.  [default: the "
+              "event-driven simulator on this machine's cores]",
+)  # fmt: skip
+@click.option("--resume", is_flag=True,
+              help="Go on with a simulation that Ctrl-C stopped, with the same options.",
+)  # fmt: skip
 @click.option("--network", type=File(), metavar="FILE",
               help="A network.safetensors to simulate instead of a run's.")  # fmt: skip
 @click.option("--dataset", type=click.Choice(tuple(DATASETS)),
@@ -157,47 +165,73 @@ class Chosen:
     potentials: bool | None
     layers: str | None
     record_samples: str | None
+    resume: bool
+    device: str | None
 
 
 def _of_run(directory: Path | None, as_json: bool, part: str, chosen: Chosen) -> None:
     from dsr_deploy.console import summaries
     from dsr_deploy.console.terminal import Terminal
+    from dsr_deploy.stages.procedure import Interrupted
     from dsr_deploy.stages.simulate import simulate as simulate_run
 
     run = run_directory.find(directory)
-    report = simulate_run(
-        run,
-        chosen.samples,
-        engine=chosen.engine,
-        threads=chosen.threads,
-        data_dir=chosen.data_dir,
-        recording=_recording(chosen),
-        progress=Terminal(),
-    )
-    printing.result(as_json, report, summaries.simulated(run, report, part, chosen.record))
+
+    def show(report: SimulationReport) -> None:
+        text = summaries.simulated(run, report, part, chosen.record)
+        printing.result(as_json, report, text)
+
+    try:
+        report = simulate_run(
+            run,
+            chosen.samples,
+            engine=chosen.engine,
+            threads=chosen.threads,
+            device=chosen.device,
+            data_dir=chosen.data_dir,
+            recording=_recording(chosen),
+            resume=chosen.resume,
+            progress=Terminal(),
+        )
+    except Interrupted as stop:
+        if stop.simulated is not None:
+            show(stop.simulated.report)
+        raise
+    show(report)
 
 
 def _of_file(directory: Path | None, as_json: bool, part: str, chosen: Chosen) -> None:
     from dsr_deploy.console import summaries
     from dsr_deploy.console.terminal import Terminal
-    from dsr_deploy.stages.simulate import Method
-    from dsr_deploy.stages.simulate_file import Given, Places, simulate_file
+    from dsr_deploy.stages.counting import Method
+    from dsr_deploy.stages.procedure import Interrupted
+    from dsr_deploy.stages.simulate_network import Given, Places, simulate_file
 
     if directory is not None:
         raise click.UsageError("--network and --run exclude each other")
     if (world := this_rank().world) > 1:
         raise UserError(f"{world} processes were started for --network, which runs in one")
     assert chosen.network is not None
-    given = Given(chosen.dataset, chosen.data_dir, chosen.inputs, chosen.labels, chosen.samples)
-    simulated = simulate_file(
-        chosen.network,
-        given,
-        Method(chosen.engine, chosen.threads),
-        chip=None if chosen.chip is None else str(files.at_home(chosen.chip)),
-        places=Places(chosen.out, chosen.predictions),
-        recording=_recording(chosen),
-        progress=Terminal(),
-    )
-    written = [path for path in (chosen.out, chosen.predictions, chosen.record) if path is not None]
-    text = summaries.simulated_file(simulated.report, chosen.network, written, part)
-    printing.result(as_json, summaries.with_predictions(simulated), text)
+    network, out = chosen.network, chosen.out
+
+    def show(simulated: Simulated, *more: Path | None) -> None:
+        written = [path for path in (out, *more) if path is not None]
+        text = summaries.simulated_file(simulated.report, network, written, part)
+        printing.result(as_json, summaries.with_predictions(simulated), text)
+
+    try:
+        simulated = simulate_file(
+            network,
+            Given(chosen.dataset, chosen.data_dir, chosen.inputs, chosen.labels, chosen.samples),
+            Method(chosen.engine, chosen.threads, chosen.device),
+            chip=None if chosen.chip is None else str(files.at_home(chosen.chip)),
+            places=Places(out, chosen.predictions),
+            recording=_recording(chosen),
+            resume=chosen.resume,
+            progress=Terminal(),
+        )
+    except Interrupted as stop:
+        if stop.simulated is not None:
+            show(stop.simulated)
+        raise
+    show(simulated, chosen.predictions, chosen.record)

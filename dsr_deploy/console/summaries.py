@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dsr_deploy.measures.accuracy import Row
     from dsr_deploy.stages.compare import Comparison
     from dsr_deploy.stages.export import Export
-    from dsr_deploy.stages.simulate import Simulated, SimulationReport
+    from dsr_deploy.stages.simulation import Simulated, SimulationReport
 
 
 def to_json(result: Any) -> str:
@@ -181,7 +181,9 @@ def _counted(report: SimulationReport, remark: str = "") -> str:
         if report.accuracy is None
         else f"{report.accuracy:.2%}{remark}"
     )
+    partial = f"PARTIAL: stopped after {report.samples:,} of {report.planned or 0:,} samples.\n"
     return (
+        f"{partial if report.partial else ''}"
         f"Simulated {report.samples:,} test samples in integers only, {report.timesteps} "
         f"timesteps each{confirmed}.\n"
         f"  accuracy             {accuracy}\n"

@@ -20,7 +20,7 @@ from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import read_result
 from dsr_deploy.run.trained import describe
 from dsr_deploy.stages.pages import picture, render
-from dsr_deploy.stages.simulate import SimulationReport
+from dsr_deploy.stages.simulation import SimulationReport
 
 OUTPUT: Final = Path("comparison.html")
 

@@ -28,7 +28,7 @@ from dsr_deploy.run.trained import describe
 from dsr_deploy.stages.export import Export
 from dsr_deploy.stages.pages import picture, render
 from dsr_deploy.stages.recording import TRACES
-from dsr_deploy.stages.simulate import SimulationReport
+from dsr_deploy.stages.simulation import SimulationReport
 from dsr_deploy.stages.summary import summarize
 
 HEADINGS: Final = (
@@ -126,6 +126,7 @@ def _simulation(report: SimulationReport) -> dict[str, Any]:
     return {
         "bits": report.bits,
         "samples": report.samples,
+        "planned": report.planned if report.partial else None,
         "accuracy": f"{report.accuracy:.2%}",
         "synops": f"{report.synops:,.0f}",
         "sections": parts,

@@ -10,7 +10,7 @@ from dsr_deploy.measures.energy import SPIKING
 from dsr_deploy.measures.tables import Table
 from dsr_deploy.run.history import Result
 from dsr_deploy.stages.export import Export
-from dsr_deploy.stages.simulate import SimulationReport
+from dsr_deploy.stages.simulation import SimulationReport
 
 
 @dataclass(frozen=True)

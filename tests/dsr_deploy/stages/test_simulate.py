@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -24,11 +25,12 @@ from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.energy_constants import load_constants
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.event.simulator import Simulator
+from dsr_deploy.parallel.rank import Rank
 from dsr_deploy.progress import Silent
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.samples import check_data, of_test_set
 from dsr_deploy.run.samples import test_payloads as read_payloads
-from dsr_deploy.stages.counting import count, event_counter
+from dsr_deploy.stages.counting import Method, count
 from dsr_deploy.stages.simulate import simulate
 
 
@@ -78,7 +80,7 @@ def test_one_batch_is_held_at_a_time_whatever_the_number_of_samples(
     monkeypatch.setattr(Simulator, "run", watched)
     network, digits = sample_run.network(), load("digits", timesteps=3)
     samples = of_test_set(network, digits, None).part(np.arange(300))
-    tally = count(network, event_counter(network, 1), samples, Silent())
+    tally = count(network, Method(threads=1).counter(network), samples, Silent())
     whole, predictions = tally.simulation, tally.predictions
     assert len(made) == 3 * (1 + 10)  # scores and two populations of no sample and ten batches
     assert max(held) <= 3
@@ -310,10 +312,30 @@ def test_lava_confirms_what_there_is_and_no_more_than_its_own_number(
     there = replace(lava.ENGINE, obstacle=lambda: None)
     monkeypatch.setattr(lava, "ENGINE", there)
     monkeypatch.setattr(
-        "dsr_deploy.stages.simulate._confirm",
-        lambda *given: confirmed.append(len(given[1])),
+        "dsr_deploy.stages.procedure.Procedure._confirm",
+        lambda procedure, share, progress: confirmed.append(len(share)),
     )
     for most in (5, 1000):
-        monkeypatch.setattr("dsr_deploy.stages.simulate.LAVA_SAMPLES", most)
+        monkeypatch.setattr("dsr_deploy.stages.counting.LAVA_SAMPLES", most)
         assert simulate(run, engine="lava").samples == min(most, 360)
     assert confirmed == [5, 360]
+
+
+def test_torch_counts_the_same_on_a_device(run: RunDirectory) -> None:
+    own = simulate(run, 70)
+    written = {path.name: path.read_bytes() for path in run.reports.iterdir()}
+    assert simulate(run, 70, device="cpu") == own
+    assert {path.name: path.read_bytes() for path in run.reports.iterdir()} == written
+    with _refused("device 'tpu': choose one of auto, cpu, cuda, cuda:N"):
+        simulate(run, device="tpu")
+
+
+@pytest.mark.parametrize(("options", "name"), [({"resume": True}, "--resume"),
+                                               ({"device": "cpu"}, "--device")])  # fmt: skip
+def test_what_is_for_one_process_is_refused_in_several(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], name: str
+) -> None:
+    group = contextlib.nullcontext(Rank(0, 2, 0, 2))
+    monkeypatch.setattr("dsr_deploy.parallel.distributed.process_group", lambda device: group)
+    with _refused(f"{name} is for one process; start it without torchrun"):
+        simulate(run, **options)

@@ -21,8 +21,9 @@ from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.schedule import schedule
 from dsr_deploy.progress import Silent
-from dsr_deploy.stages.simulate import Method, simulate
-from dsr_deploy.stages.simulate_file import Given, Places, simulate_file
+from dsr_deploy.stages.counting import Method
+from dsr_deploy.stages.simulate import simulate
+from dsr_deploy.stages.simulate_network import Given, Places, simulate_file
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_a_place_that_cannot_be_written_is_named_before_the_work(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = Given(dataset="digits")
-    monkeypatch.setattr("dsr_deploy.stages.simulate_file.network_file", None)  # no work is begun
+    monkeypatch.setattr("dsr_deploy.stages.simulate_network.network_file", None)  # no work is begun
     (tmp_path / "file").write_text("mine")
     for places, message in (
         (Places(tmp_path / "file"), f"{tmp_path}/file: cannot be written (Not a directory)"),

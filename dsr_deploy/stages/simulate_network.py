@@ -1,24 +1,33 @@
-"""Simulate the file of an integer network, without a run directory."""
+"""Simulate an integer network without a run: one in memory, or in a file."""
 
 from __future__ import annotations
 
+import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from dsr_deploy import files
+from dsr_deploy.engines.opening import open_on_network
 from dsr_deploy.errors import UserError
+from dsr_deploy.hardware.chip import Chip, check_chip, load_chip
 from dsr_deploy.hardware.errors import HardwareError
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
+from dsr_deploy.hardware.schedule import schedule
+from dsr_deploy.parallel.rank import Rank
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run import own_samples, provenance, stage
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.samples import Samples
+from dsr_deploy.run.tally import PARTIAL
+from dsr_deploy.stages.counting import Method
+from dsr_deploy.stages.export import DEFAULT_CHIP, narrowest
+from dsr_deploy.stages.procedure import Procedure, Unfinished
 from dsr_deploy.stages.recording import Recording
-from dsr_deploy.stages.simulate import Method, Simulated, simulate_network
+from dsr_deploy.stages.simulation import Simulated, Work
 
 
 @dataclass(frozen=True)
@@ -102,17 +111,63 @@ class Places:
         stage.check_writable(folder)
         stage.check_writable(folder.parent)
 
-    def write(self, simulated: Simulated) -> None:
-        """Write them, each whole or not at all."""
+    def write_predictions(self, simulated: Simulated) -> None:
+        """Write the predictions, whole or not at all."""
         if self.predictions is not None:
             data = io.BytesIO()
             np.save(data, simulated.predictions)
             files.make_folder(self.predictions.parent)
             files.write_bytes(self.predictions, data.getvalue())
+
+    def publish(self, simulated: Simulated) -> None:
+        """Write the report's files, all of them or none."""
         if self.folder is not None:
             files.make_folder(self.folder.parent)
             record = {provenance.KEY: simulated.report.made_from}
             stage.write(self.folder.parent, self.folder.name, simulated.content, record)
+
+    @property
+    def unfinished(self) -> Unfinished | None:
+        """Where a simulation that is stopped is kept."""
+        return None if self.folder is None else Unfinished(self.folder / PARTIAL, _write)
+
+
+def _write(path: Path, data: bytes) -> None:
+    files.make_folder(path.parent)
+    files.write_bytes(path, data)
+
+
+def simulate_network(
+    network: IntegerNetwork,
+    samples: Samples,
+    method: Method,
+    *,
+    chip: str | None = None,
+    recording: Recording | None = None,
+    progress: Progress | None = None,
+) -> Simulated:
+    """Return what ``network`` does with ``samples``; nothing but a recording is written.
+
+    Parameters
+    ----------
+    chip : for the cores, name of a profile or path of a YAML file; None is loihi2
+    recording : traces to return as well, and to write if it has a path
+
+    Raises
+    ------
+    UserError
+        If a membrane potential leaves its register, a spike differs, or the chip cannot run the
+        network.
+    Interrupted
+        At Ctrl-C.
+    """
+    try:
+        digest = hashlib.sha256(network_file.to_bytes(network)).hexdigest()
+        procedure = _procedure(network, digest, samples, method, chip)
+        procedure = replace(procedure, recording=recording)
+        return procedure.carry_out(Rank(), progress or Silent())
+    except HardwareError as error:
+        raise UserError(str(error)) from None
 
 
 def simulate_file(
@@ -123,6 +178,7 @@ def simulate_file(
     chip: str | None = None,
     places: Places | None = None,
     recording: Recording | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Simulated:
     """Simulate the integer network in ``path`` on a user's samples.
@@ -130,31 +186,50 @@ def simulate_file(
     Parameters
     ----------
     path : such as the ``network.safetensors`` of an export
-    chip : see :func:`dsr_deploy.stages.simulate.simulate_network`
+    chip : see :func:`simulate_network`
     places : None to write nothing
     recording : traces to write as well
+    resume : go on with the simulation that was stopped with this folder
 
     Raises
     ------
     UserError
-        If a file is missing or damaged, the samples do not fit the network, or something cannot be
-        written.
+        If a file is missing or damaged, the samples do not fit the network, something cannot be
+        written, or there is nothing to resume.
+    Interrupted
+        At Ctrl-C; the report in the folder is then of the samples that were done.
     """
     progress, places = progress or Silent(), places or Places()
+    if resume and places.folder is None:
+        raise UserError("--resume goes on in the folder of --out DIR; name it")
     places.check()
     try:
         network = network_file.read(path)
+        samples = given.open(network, method.most, progress)
+        procedure = replace(
+            _procedure(network, files.digest(path), samples, method, chip),
+            recording=recording,
+            publish=places.publish,
+            unfinished=places.unfinished,
+            resume=resume,
+        )
+        simulated = procedure.carry_out(Rank(), progress)
     except HardwareError as error:
         raise UserError(str(error)) from None
-    samples = given.open(network, method.most, progress)
-    simulated = simulate_network(
-        network,
-        samples,
-        method,
-        chip=chip,
-        digest=files.digest(path),
-        recording=recording,
-        progress=progress,
-    )
-    places.write(simulated)
+    places.write_predictions(simulated)
     return simulated
+
+
+def _procedure(
+    network: IntegerNetwork, digest: str, samples: Samples, method: Method, chip: str | None
+) -> Procedure:
+    work = Work(network, narrowest(network), _chip_for(network, chip), digest, samples)
+    return Procedure(work, method, lambda name: open_on_network(name, network))
+
+
+def _chip_for(network: IntegerNetwork, name: str | None) -> Chip:
+    """Return a chip; one that was chosen must be able to run the network."""
+    chip = load_chip(name or DEFAULT_CHIP)
+    if name is not None:
+        check_chip(schedule(network), chip)
+    return chip
