@@ -239,8 +239,10 @@ class SimulationResult(StageResult):
         UserError
             If a file of the run is damaged.
         """
-        if self.run is None or not (self.run.reports / TRACES).exists():
+        if self.run is None:
             return self.recorded
+        if TRACES not in self.run.read("reports").record["files"]:
+            return None
         source = self.run.read("reports", TRACES)
         return of_npz(source.content[TRACES])
 
