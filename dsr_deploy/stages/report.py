@@ -68,7 +68,7 @@ def _values(run: RunDirectory) -> dict[str, Any]:
         "about": about,
         "config": dataclasses.asdict(about.config),
         "network": about.config.network,
-        "headings": HEADINGS,
+        "headings": _headings(simulated),
         "summary": summarize(tested, rows, exported, simulated),
         "training": _training(run, tested),
         "stale": {place: str(line) for place, line in provenance.stale(run).items()},
@@ -79,6 +79,17 @@ def _values(run: RunDirectory) -> dict[str, Any]:
         "pictures": _pictures(simulated) if simulated else {},
         "traces": _traces(run, simulated, about.classes) if simulated else [],
     }
+
+
+def _headings(simulated: SimulationReport | None) -> list[tuple[str, str]]:
+    """Return the parts of the page, the measures after the simulation that they are of."""
+    parts = list(HEADINGS)
+    if simulated is not None:
+        found = [(name, section.heading) for name, section in sections(simulated).items()]
+        inner = [(name, heading) for name, heading in found if name != "chip"]
+        place = parts.index(("simulation", "Simulation")) + 1
+        parts[place:place] = [*inner, ("traces", "Spikes of one sample")]
+    return parts
 
 
 def _training(run: RunDirectory, tested: Result | None) -> dict[str, Any] | None:

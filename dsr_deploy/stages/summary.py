@@ -94,7 +94,7 @@ def _steps(tested: Result | None, rows: Sequence[Row], simulated: SimulationRepo
             found.append((step, f"{accuracy:.2%}", _change(accuracy, before), samples))
     if simulated is not None:
         step = f"simulated, {simulated.bits} bits"
-        same = "each prediction as quantized"
+        same = "as quantized"
         found.append((step, f"{simulated.accuracy:.2%}", same, f"{simulated.samples:,}"))
     return Table(("step", "accuracy", "to 32 bits", "test samples"), found)
 
