@@ -19,6 +19,7 @@ from dsr_deploy.api.settings import Settings
 from dsr_deploy.console import cli
 from dsr_deploy.data.encoding import encode
 from dsr_deploy.hardware import reference
+from dsr_deploy.measures.all import MEASURES
 from dsr_deploy.run.config import Config, resolve
 
 SHAPE = (2, 6, 9)
@@ -110,7 +111,13 @@ def test_results_show_themselves_as_lines_tables_and_pictures(net: Any) -> None:
         assert str(result).startswith(line.partition("(")[2][:-1])
         page = result._repr_html_()
         assert page.count("<table>") == len(list(result.tables())) == page.count("</table>")
-    assert [len(list(result.tables())) for result in (net, q, e, s, v)] == [0, 1, 2, 4, 1]
+    assert [len(list(result.tables())) for result in (net, q, e, s, v)] == [
+        0,
+        1,
+        2,
+        len(MEASURES),
+        1,
+    ]
     assert (e.folder / "manifest.json").stat().st_mtime_ns == written  # was of q: not done again
     assert "5 bits" in repr(q)
     assert repr(s).startswith(f"SimulationResult({s.accuracy:.2%} on 3 samples, ")
