@@ -130,17 +130,17 @@ def effective(connection: Connection, spikes: NDArray[np.int64]) -> int:
     fan_out = fan_out.reshape(channels, *conv.window)
     found = 0
     for y in range(conv.window[0]):
-        rows = _read(height, targets[0], y - conv.padding[0], conv.stride[0])
+        rows = _read(targets[0], y - conv.padding[0], conv.stride[0])
         for x in range(conv.window[1]):
-            columns = _read(width, targets[1], x - conv.padding[1], conv.stride[1])
+            columns = _read(targets[1], x - conv.padding[1], conv.stride[1])
             found += int(fan_out[:, y, x] @ spikes[:, rows, columns].sum(axis=(1, 2)))
     return found
 
 
-def _read(size: int, targets: int, first: int, stride: int) -> slice:
-    """Return the positions along an axis that one tap reads, those outside left out."""
+def _read(targets: int, first: int, stride: int) -> slice:
+    """Return the positions along an axis that one tap reads, from 0 on; a slice has its own end."""
     skipped = max(0, -(first // stride)) if first < 0 else 0
-    return slice(first + skipped * stride, min(size, first + targets * stride), stride)
+    return slice(first + skipped * stride, max(0, first + targets * stride), stride)
 
 
 def table(metrics: NeuroBench) -> Table:

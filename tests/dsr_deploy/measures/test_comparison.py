@@ -39,6 +39,7 @@ WORSE, SAME = _run("worse", 20.0, 0.5), _run("same", 10.0, 0.5)
 def test_front_has_what_no_other_beats_in_both() -> None:
     assert comparison.front([MANY, WORSE, FEW]) == [FEW, MANY]
     assert comparison.front([MANY, FEW, SAME]) == [FEW, SAME, MANY]  # neither beats the other
+    assert comparison.front([FEW, _run("as few", 10.0, 0.4)]) == [FEW]
     assert comparison.front([_run("not simulated"), _run("no labels", 1.0, float("nan"))]) == []
 
 
