@@ -1,6 +1,6 @@
 """NeuroBench's metrics, under its names, for its leaderboards and for papers that use them.
 
-The definitions are those of NeuroBench's code, version 2, in ``neurobench/metrics``:
+The definitions are those of the code of NeuroBench 2.3, in ``neurobench/metrics``:
 ``static/footprint.py``, ``static/connection_sparsity.py``, ``workload/activation_sparsity.py``,
 ``workload/synaptic_operations.py`` (with ``utils/layers/macs.py``),
 ``workload/membrane_updates.py`` and ``workload/classification_accuracy.py``. What cannot be counted
