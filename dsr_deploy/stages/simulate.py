@@ -75,7 +75,8 @@ def simulate(
             distributed.meet()  # the first has put the run in order
             exported = read_exported(run)
             chosen = _test_samples(run, exported, samples, method, data_dir, rank, progress, held)
-            method = dataclasses.replace(method, threads=_threads(method, rank))
+            if (own := _threads(method, rank)) != threads:
+                method = dataclasses.replace(method, threads=own)
             procedure = _procedure(run, exported, chosen, method, held)
             procedure = dataclasses.replace(procedure, recording=recording, resume=resume)
             return procedure.carry_out(rank, progress).report
