@@ -29,6 +29,8 @@ PARTIAL: Final = "partial.safetensors"
 """The file, beside the reports."""
 
 _ABOUT: Final = "about"
+_RECORDS: Final = ("run", "populations", "connections")
+"""Fields of a simulation that are no counts themselves."""
 _LENGTH_BYTES: Final = 8
 
 
@@ -128,7 +130,8 @@ def _arrays(simulation: Simulation) -> Iterator[tuple[str, Array]]:
     for place, record in _records(simulation):
         for field in dataclasses.fields(record):
             value = getattr(record, field.name)
-            if isinstance(value, int | np.ndarray):
+            if field.name not in _RECORDS:
+                assert isinstance(value, int | np.ndarray), f"{field.name} would not be kept"
                 yield f"{place}.{field.name}", np.atleast_1d(np.asarray(value))
 
 
@@ -155,11 +158,11 @@ def _filled(empty: Simulation, tensors: Mapping[str, Array]) -> Simulation:
 def _with(record: Any, place: str, tensors: Mapping[str, Array]) -> Any:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(record):
-        before = getattr(record, field.name)
-        if isinstance(before, int):
-            values[field.name] = int(tensors[f"{place}.{field.name}"][0])
-        elif isinstance(before, np.ndarray):
-            values[field.name] = tensors[f"{place}.{field.name}"].astype(before.dtype)
+        if field.name in _RECORDS:
+            continue
+        before, stored = getattr(record, field.name), tensors[f"{place}.{field.name}"]
+        is_array = isinstance(before, np.ndarray)
+        values[field.name] = stored.astype(before.dtype) if is_array else int(stored[0])
     return replace(record, **values)
 
 
