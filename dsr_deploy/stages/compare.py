@@ -115,6 +115,9 @@ def read(run: RunDirectory) -> Compared:
     report = _simulated(run)
     if report is None:
         missing.append(Missing("simulation", run.command("simulate")))
+    elif report.partial:
+        part = f"the simulation's end (stopped after {report.samples} of {report.planned} samples)"
+        missing.append(Missing(part, run.command("simulate --resume")))
     found = Compared(
         name=run.path.resolve().name,
         path=str(run.path),

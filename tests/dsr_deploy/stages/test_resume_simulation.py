@@ -22,6 +22,7 @@ from dsr_deploy.progress import Silent
 from dsr_deploy.run import stage
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.stages import procedure, recording
+from dsr_deploy.stages.compare import compare
 from dsr_deploy.stages.counting import Method
 from dsr_deploy.stages.procedure import Interrupted
 from dsr_deploy.stages.report import report as write_page
@@ -110,6 +111,10 @@ def test_the_result_so_far_is_marked_as_partial(run: RunDirectory) -> None:
     text = " ".join(write_page(run).read_text().split())
     assert "Partial: the simulation was stopped after 64 of 360 samples" in text
     assert (run.reports / PARTIAL).exists()  # the page does not remove it
+    page = compare([run, sample_run.write(run.path.with_name("other"))], run.path / "c.html").report
+    assert (
+        "run lacks the simulation&#39;s end (stopped after 64 of 360 samples);" in page.read_text()
+    )
     done = simulate(run, resume=True)
     assert (done.partial, done.planned) == (False, None)
     assert "Partial:" not in write_page(run).read_text()
