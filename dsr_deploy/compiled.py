@@ -43,9 +43,8 @@ class _Cache(FunctionCache):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         own = self._cache_file
-        self._cache_file = _CheckedFiles(
-            own._cache_path, self._impl.filename_base, own._source_stamp
-        )
+        stamps = (own._source_stamp, *_stamps(Path(function.__code__.co_filename)))
+        self._cache_file = _CheckedFiles(own._cache_path, self._impl.filename_base, stamps)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what was compiled before, or None."""
@@ -60,6 +59,16 @@ class _Cache(FunctionCache):
         """Keep what was compiled, if that is possible."""
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)
+
+
+def _stamps(file: Path) -> list[tuple[str, float, int]]:
+    """Return names, times and sizes of the modules beside ``file``.
+
+    numba compiles a function anew when its own module has changed. Those that it calls may stand in
+    a neighbour.
+    """
+    modules = sorted(file.parent.glob("*.py"))
+    return [(module.name, module.stat().st_mtime, module.stat().st_size) for module in modules]
 
 
 class _CheckedFiles(IndexDataCacheFile):

@@ -21,7 +21,8 @@ def check_register(population: str, low: int, high: int, when: str = "") -> None
     """
     if not V_MIN <= low <= high <= V_MAX:
         at = f" at {when}" if when else ""
+        beyond = low if low < V_MIN else high
         raise RegisterError(
-            f"population '{population}': membrane potential {low} to {high}{at} "
+            f"population '{population}': membrane potential {beyond}{at} "
             f"leaves the {V_BITS}-bit register ({V_MIN} to {V_MAX})"
         )

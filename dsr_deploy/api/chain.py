@@ -194,11 +194,6 @@ def simulate(
         If nothing was exported, a prediction or spike differs, or the data do not fit the network.
     """
     progress = progress or usual_progress()
-    if record is not None and not isinstance(record, Recording):
-        raise UserError(
-            f"record must be a dd.Recording, such as dd.Recording(potentials=True), not "
-            f"{type(record).__name__}"
-        )
     if data is not None:
         if resume:
             raise UserError("resume is for a run, which keeps what was done; leave it out")

@@ -99,7 +99,7 @@ def simulate(directory: Path | None, as_json: bool, part: str, **chosen: Any) ->
     reports/: simulate.json, sparsity.{csv,json,png,svg} and energy.{csv,json}.
 
     With --network it takes any network's file and the samples that --dataset or --inputs name, and
-    writes nothing but what --out, --predictions and --record ask for.
+    writes nothing but what --out and --predictions ask for.
     """
     from dsr_deploy.console import summaries
 

@@ -7,7 +7,6 @@ import csv
 import io
 import itertools
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -172,15 +171,15 @@ def energies(runs: Sequence[Compared]) -> Table:
 def rates(runs: Sequence[Compared]) -> Table:
     """Tabulate the firing rates by the position of the layer, a column per run."""
     names = [list(run.firing_rates) for run in runs]
-    rows = [("total", *(_percent(run.firing_rate) for run in runs))]
+    rows = [("total", "", *(_percent(run.firing_rate) for run in runs))]
     for place, layers in enumerate(itertools.zip_longest(*names), start=1):
         found = dict.fromkeys(escaped(name, keep="") for name in layers if name is not None)
         cells = (
             "" if name is None else _percent(run.firing_rates[name])
             for name, run in zip(layers, runs, strict=True)
         )
-        rows.append((f"{place} {', '.join(found)}", *cells))
-    return Table(("layer", *labels(runs)), rows)
+        rows.append((str(place), ", ".join(found), *cells))
+    return Table(("layer", "name", *labels(runs)), rows)
 
 
 def _percent(share: float | None) -> str:
@@ -214,7 +213,7 @@ def plot_rates(runs: Sequence[Compared]) -> Figure:
     with _axes(runs) as (figure, axes):
         for run, label, style in zip(runs, labels(runs), _styles(), strict=False):
             values = list(run.firing_rates.values())
-            label = _wrapped(f"{label}: total {_percent(run.firing_rate)}")
+            label = f"{label}: total {_percent(run.firing_rate)}"
             axes.plot(range(1, len(values) + 1), values, label=label, linewidth=1.2, **style)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -235,9 +234,7 @@ def plot_front(runs: Sequence[Compared]) -> Figure:
                 continue
             error = math.sqrt(point[1] * (1 - point[1]) / run.samples)
             bar: dict[str, Any] = {"elinewidth": 0.8, "capsize": 2.0, "zorder": 2}
-            axes.errorbar(
-                *point, yerr=error, label=_wrapped(label), **style | bar | {"linestyle": ""}
-            )
+            axes.errorbar(*point, yerr=error, label=label, **style | bar | {"linestyle": ""})
         for _, group in itertools.groupby(front(runs), key=lambda run: run.dataset):
             line = [_expect(_point(run)) for run in group]
             axes.plot(*zip(*line, strict=True), color=INK, linewidth=0.8, zorder=1)
@@ -247,11 +244,6 @@ def plot_front(runs: Sequence[Compared]) -> Figure:
         axes.margins(x=0.08, y=0.12)
         figure.legend(loc="outside lower left")
     return figure
-
-
-def _wrapped(label: str) -> str:
-    """Break a line of the legend that is wider than the plot."""
-    return "\n".join(textwrap.wrap(label, 62, subsequent_indent="    "))
 
 
 def _short(value: float) -> str:
@@ -277,12 +269,11 @@ def _styles() -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _axes(runs: Sequence[Compared]) -> Iterator[tuple[Figure, Axes]]:
-    """Begin a figure in our own style, high enough for the lines of the legend."""
+    """Begin a figure in our own style, high enough for a line of the legend per run."""
     from matplotlib.figure import Figure
 
     from dsr_deploy.measures.plots import WIDTH, own_style
 
     with own_style():
-        lines = sum(1 + len(label) // 50 for label in labels(runs))
-        figure = Figure(figsize=(WIDTH, 3.1 + 0.2 * lines), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.1 + 0.2 * len(runs)), layout="constrained")
         yield figure, figure.add_subplot()

@@ -1,6 +1,6 @@
 """NeuroBench's metrics, under its names, for its leaderboards and for papers that use them.
 
-The definitions are those of the code of NeuroBench 2.3, in ``neurobench/metrics``:
+The definitions are those of NeuroBench's code, version 2, in ``neurobench/metrics``:
 ``static/footprint.py``, ``static/connection_sparsity.py``, ``workload/activation_sparsity.py``,
 ``workload/synaptic_operations.py`` (with ``utils/layers/macs.py``),
 ``workload/membrane_updates.py`` and ``workload/classification_accuracy.py``. What cannot be counted
@@ -130,17 +130,17 @@ def effective(connection: Connection, spikes: NDArray[np.int64]) -> int:
     fan_out = fan_out.reshape(channels, *conv.window)
     found = 0
     for y in range(conv.window[0]):
-        rows = _read(targets[0], y - conv.padding[0], conv.stride[0])
+        rows = _read(height, targets[0], y - conv.padding[0], conv.stride[0])
         for x in range(conv.window[1]):
-            columns = _read(targets[1], x - conv.padding[1], conv.stride[1])
+            columns = _read(width, targets[1], x - conv.padding[1], conv.stride[1])
             found += int(fan_out[:, y, x] @ spikes[:, rows, columns].sum(axis=(1, 2)))
     return found
 
 
-def _read(targets: int, first: int, stride: int) -> slice:
-    """Return the positions along an axis that one tap reads, from 0 on; a slice has its own end."""
+def _read(size: int, targets: int, first: int, stride: int) -> slice:
+    """Return the positions along an axis that one tap reads, those outside left out."""
     skipped = max(0, -(first // stride)) if first < 0 else 0
-    return slice(first + skipped * stride, max(0, first + targets * stride), stride)
+    return slice(first + skipped * stride, min(size, first + targets * stride), stride)
 
 
 def table(metrics: NeuroBench) -> Table:

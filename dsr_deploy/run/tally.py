@@ -29,8 +29,6 @@ PARTIAL: Final = "partial.safetensors"
 """The file, beside the reports."""
 
 _ABOUT: Final = "about"
-_RECORDS: Final = ("run", "populations", "connections")
-"""Fields of a simulation that are no counts themselves."""
 _LENGTH_BYTES: Final = 8
 
 
@@ -130,8 +128,7 @@ def _arrays(simulation: Simulation) -> Iterator[tuple[str, Array]]:
     for place, record in _records(simulation):
         for field in dataclasses.fields(record):
             value = getattr(record, field.name)
-            if field.name not in _RECORDS:
-                assert isinstance(value, int | np.ndarray), f"{field.name} would not be kept"
+            if isinstance(value, int | np.ndarray):
                 yield f"{place}.{field.name}", np.atleast_1d(np.asarray(value))
 
 
@@ -158,11 +155,11 @@ def _filled(empty: Simulation, tensors: Mapping[str, Array]) -> Simulation:
 def _with(record: Any, place: str, tensors: Mapping[str, Array]) -> Any:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(record):
-        if field.name in _RECORDS:
-            continue
-        before, stored = getattr(record, field.name), tensors[f"{place}.{field.name}"]
-        is_array = isinstance(before, np.ndarray)
-        values[field.name] = stored.astype(before.dtype) if is_array else int(stored[0])
+        before = getattr(record, field.name)
+        if isinstance(before, int):
+            values[field.name] = int(tensors[f"{place}.{field.name}"][0])
+        elif isinstance(before, np.ndarray):
+            values[field.name] = tensors[f"{place}.{field.name}"].astype(before.dtype)
     return replace(record, **values)
 
 

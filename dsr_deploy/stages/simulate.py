@@ -75,8 +75,7 @@ def simulate(
             distributed.meet()  # the first has put the run in order
             exported = read_exported(run)
             chosen = _test_samples(run, exported, samples, method, data_dir, rank, progress, held)
-            if (own := _threads(method, rank)) != threads:
-                method = dataclasses.replace(method, threads=own)
+            method = dataclasses.replace(method, threads=_threads(method, rank))
             procedure = _procedure(run, exported, chosen, method, held)
             procedure = dataclasses.replace(procedure, recording=recording, resume=resume)
             return procedure.carry_out(rank, progress).report

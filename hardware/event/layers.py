@@ -1,7 +1,7 @@
 """The integer network laid out for the event-driven kernels.
 
 Every connection becomes a grouped convolution with its weights transposed, every population gets
-the narrowest accumulator that provably holds its sums.
+the narrowest accumulator and the narrowest potential that provably hold their values.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.hardware.bounds import connection_range, partial_sum_bound
-from dsr_deploy.hardware.event.kernels import Window
+from dsr_deploy.hardware.bounds import connection_range, membrane_range, partial_sum_bound
+from dsr_deploy.hardware.event.arrays import FILL, Wiring
 from dsr_deploy.hardware.geometry import Geometry, Shape
 from dsr_deploy.hardware.network import (
     INPUT,
@@ -22,8 +22,17 @@ from dsr_deploy.hardware.network import (
     Population,
 )
 
-Int8 = NDArray[np.int8]
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+
+LONG_CHUNK: Final = 128
+"""Neurons that are advanced in one loop at least, where a row of pixels has as many."""
+
+MOST_ROWS: Final = 64
+"""Rows of weights added up before their sum meets the accumulator, at most."""
+
+FEW_ROWS: Final = 4
+"""Below as many, sums in 16 bits are faster than sums in 8 that end so soon."""
 
 _PAYLOADS: Final = (-128, 127)
 _SPIKES: Final = (0, 1)
@@ -31,19 +40,11 @@ _SPIKES: Final = (0, 1)
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """A connection for the kernel.
-
-    Attributes
-    ----------
-    index : in the network
-    reached : bool (source pixels,), those with a target; None if all have one
-    """
+    """A connection for the kernel; ``index`` is its place in the network."""
 
     index: int
     source: str
-    weight: NDArray[Any]
-    window: Window
-    reached: NDArray[np.bool_] | None
+    wiring: Wiring
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +53,31 @@ class Layer:
 
     Attributes
     ----------
-    held : from an image that is the same at every timestep; weights in units of 1
-    links : from everything else; weights in units of ``2**exponent``
-    exponent : the smallest exponent among ``links``, applied to their sum
-    total_dtype : type of that sum: int16, int32 or int64
+    held : from an image that is the same at every timestep
+    links : from everything else
+    held_exponent, exponent : the smallest exponent among ``held`` and ``links``; their weights
+        are in its units, and it is applied to their sum
+    total_dtype : type of the sums: int16, int32 or int64
+    v_dtype : type of the potentials: int32 or int64
     """
 
     population: Population
     held: tuple[Link, ...]
     links: tuple[Link, ...]
+    held_exponent: int
     exponent: int
     total_dtype: type[np.signedinteger[Any]]
+    v_dtype: type[np.signedinteger[Any]]
+
+    @property
+    def width(self) -> int:
+        """Channels of a pixel, filled up."""
+        return filled(self.population.shape[0])
+
+    @property
+    def pixels_of_chunk(self) -> int:
+        """Pixels that are advanced together: a row of narrow ones, or a single wide one."""
+        return self.population.shape[2] if self.width < LONG_CHUNK else 1
 
 
 def prepare(network: IntegerNetwork, population: Population) -> Layer:
@@ -73,76 +88,140 @@ def prepare(network: IntegerNetwork, population: Population) -> Layer:
         if connection.target == population.name:
             constant = connection.source == INPUT and not network.input.framed
             (held if constant else sent).append((index, connection))
-    exponent = min((connection.exponent for _, connection in sent), default=0)
-    bound = sum((_largest_sum(connection) for _, connection in sent), np.zeros(1, np.int64))
-    total_dtype = next(
-        dtype
-        for dtype in (np.int16, np.int32, np.int64)
-        if int(bound.max()) >> exponent <= np.iinfo(dtype).max
-    )
+    held_exponent, exponent = (min((c.exponent for _, c in x), default=0) for x in (held, sent))
+    largest = max(_largest_sum(held) >> held_exponent, _largest_sum(sent) >> exponent)
+    total_dtype = _narrowest(largest, np.int16, np.int32, np.int64)
+    reached = max(_largest_potential(network, population), int(np.iinfo(total_dtype).max))
     shapes = network.shapes
-    narrow = total_dtype is not np.int64
     return Layer(
         population,
-        held=tuple(_link(i, c, shapes[c.source], unit=0, narrow=False) for i, c in held),
-        links=tuple(_link(i, c, shapes[c.source], unit=exponent, narrow=narrow) for i, c in sent),
+        held=tuple(Link(i, c.source, wire(c, shapes[c.source], held_exponent)) for i, c in held),
+        links=tuple(Link(i, c.source, wire(c, shapes[c.source], exponent)) for i, c in sent),
+        held_exponent=held_exponent,
         exponent=exponent,
         total_dtype=total_dtype,
+        v_dtype=_narrowest(reached, np.int32, np.int64),
     )
 
 
-def _largest_sum(connection: Connection) -> Int64:
-    """Bound the magnitude of every partial sum per target channel, exponent included."""
-    if connection.source == INPUT:
-        # Payloads are checked to be int8, not to keep to the input's own range.
-        return partial_sum_bound(connection, _PAYLOADS) << connection.exponent
-    low, high = connection_range(connection, _SPIKES)
-    return np.maximum(-low, high)
+def filled(channels: int) -> int:
+    """Return the channels of a pixel with those that fill it up."""
+    return -(-channels // FILL) * FILL
 
 
-def _link(index: int, connection: Connection, source: Shape, *, unit: int, narrow: bool) -> Link:
-    """Lay out weights in units of ``2**unit``, in 8 bits if ``narrow`` and they fit."""
+def _narrowest(largest: int, *dtypes: type[np.signedinteger[Any]]) -> type[np.signedinteger[Any]]:
+    return next((x for x in dtypes if largest <= np.iinfo(x).max), dtypes[-1])
+
+
+def _largest_sum(connections: list[tuple[int, Connection]]) -> int:
+    """Bound the magnitude of every partial sum, exponents included."""
+    bound = np.zeros(1, np.int64)
+    for _, connection in connections:
+        if connection.source == INPUT:
+            # Payloads are checked to be int8, not to keep to the input's own range.
+            bound = bound + (partial_sum_bound(connection, _PAYLOADS) << connection.exponent)
+        else:
+            low, high = connection_range(connection, _SPIKES)
+            bound = bound + np.maximum(-low, high)
+    return int(bound.max())
+
+
+def _largest_potential(network: IntegerNetwork, population: Population) -> int:
+    """Bound the magnitude of the potential at any moment, and of what arrives at one timestep."""
+    low = high = population.bias.astype(np.int64)
+    for connection in network.incoming(population):
+        payloads = _PAYLOADS if connection.source == INPUT else _SPIKES
+        least, most = connection_range(connection, payloads)
+        low, high = low + least, high + most
+    reached = membrane_range(
+        low,
+        high,
+        v_fire=population.v_fire,
+        v_threshold=population.v_threshold,
+        decay=population.decay,
+        timesteps=network.timesteps,
+    )
+    # Twice, so that the sum of a decayed potential and any part of what arrives fits as well.
+    return 2 * int(max(reached.high.max(), -reached.low.min(), high.max(), -low.min()))
+
+
+def wire(connection: Connection, source: Shape, unit: int) -> Wiring:
+    """Lay out the weights from a source of that shape, in units of ``2**unit``."""
     geometry = connection.geometry.as_convolution(source)
-    shifted = connection.as_convolution(source).astype(np.int32) << (connection.exponent - unit)
-    fits = narrow and np.abs(shifted).max(initial=0) <= np.iinfo(np.int8).max
-    laid = shifted.transpose(1, 2, 3, 0)[:, :, ::-1].astype(np.int8 if fits else np.int32)
+    shifted = connection.as_convolution(source).astype(np.int64) << (connection.exponent - unit)
+    largest = int(np.abs(shifted).max(initial=0))
+    laid = _rows_of_weights(shifted, geometry)
+    narrow = largest * FEW_ROWS <= np.iinfo(np.int8).max
+    limit = np.iinfo(np.int8 if narrow else np.int16).max
+    fits = largest <= np.iinfo(np.int8).max
     channels, height, width = geometry.output_shape(source)
-    window = Window(
-        source_width=source[2],
-        target_height=height,
-        target_width=width,
-        target_channels=channels,
-        window_height=geometry.window[0],
-        window_width=geometry.window[1],
-        stride_y=geometry.stride[0],
-        stride_x=geometry.stride[1],
-        padding_y=geometry.padding[0],
-        padding_x=geometry.padding[1],
+    rows, columns = (
+        _targets(*axis)
+        for axis in zip(source[1:], (height, width), geometry.window, geometry.stride,
+                        geometry.padding, strict=True)
+    )  # fmt: skip
+    per_group = channels // geometry.groups
+    fan = np.outer(rows[:, 1], columns[:, 1]).reshape(-1) * per_group
+    columns[:, 2] = _places(geometry)[columns[:, 2]]
+    none = np.zeros(0, np.int8), np.zeros(0, np.int32)
+    laid_per_group, kh, kw = laid.shape[3], *geometry.window
+    return Wiring(
+        weight=laid.astype(np.int8).reshape(-1) if fits else none[0],
+        wide=none[1] if fits else laid.astype(np.int32).reshape(-1),
+        rows=rows,
+        columns=columns,
+        fan=fan.astype(np.int32),
+        channel=kh * kw * laid_per_group,
+        line=kw * laid_per_group,
+        stride=geometry.stride[0],
+        target_line=width * filled(channels),
+        target_pixel=filled(channels),
+        fan_in=geometry.weight_shape[1],
+        per_group=laid_per_group,
         groups=geometry.groups,
-        contiguous=geometry.groups == 1 and geometry.stride[1] == 1,
+        chunk=min(MOST_ROWS, limit // max(1, largest)),
+        narrow=narrow,
     )
-    reached = _reached(geometry, source)
-    return Link(index, connection.source, laid.reshape(-1), window, reached)
 
 
-def _reached(geometry: Geometry, source: Shape) -> NDArray[np.bool_] | None:
-    """Return which pixels of the source lie in some target's window; None if all do."""
-    axes = zip(
-        source[1:],
-        geometry.output_shape(source)[1:],
-        geometry.window,
-        geometry.stride,
-        geometry.padding,
-        strict=True,
-    )
-    rows, columns = (_covered(*axis) for axis in axes)
-    pixels: NDArray[np.bool_] = np.logical_and.outer(rows, columns).reshape(-1)
-    return None if pixels.all() else pixels
+def _rows_of_weights(weight: Int64, geometry: Geometry) -> Int64:
+    """Lay (C_out, C_in / groups, KH, KW) out as (C_in, KH, KW, C_out / groups).
+
+    The columns of the window stand in the order of :func:`_column_order`; without groups, the
+    target channels are filled up.
+    """
+    groups, (out, fan, kh, kw) = geometry.groups, weight.shape
+    by_group = weight.reshape(groups, out // groups, fan, kh, kw).transpose(0, 2, 3, 4, 1)
+    laid: Int64 = by_group.reshape(groups * fan, kh, kw, out // groups)
+    laid = laid[:, :, _column_order(geometry)]
+    if groups == 1:
+        laid = np.pad(laid, ((0, 0), (0, 0), (0, 0), (0, filled(out) - out)))
+    return laid
 
 
-def _covered(size: int, targets: int, window: int, stride: int, padding: int) -> NDArray[np.bool_]:
-    """Return which of ``size`` places along an axis lie in some target's window."""
-    covered = np.zeros(size + 2 * padding, np.bool_)
-    for target in range(targets):
-        covered[target * stride : target * stride + window] = True
-    return covered[padding : padding + size]
+def _column_order(geometry: Geometry) -> list[int]:
+    """Return the columns of a window in the order in which one source column meets them.
+
+    That is from right to left, for targets from left to right, in steps of the stride.
+    """
+    columns, stride = geometry.window[1], geometry.stride[1]
+    return [x for phase in range(stride) for x in reversed(range(phase, columns, stride))]
+
+
+def _places(geometry: Geometry) -> Int64:
+    """Return where each column of the window stands among the weights."""
+    return np.argsort(_column_order(geometry))
+
+
+def _targets(size: int, targets: int, window: int, stride: int, padding: int) -> Int32:
+    """Return for every place of the source along an axis, int32 (size, 3).
+
+    The first target whose window holds it, how many there are, and its place in the first one's
+    window; 0, 0, 0 where there is none.
+    """
+    place = np.arange(size) + padding
+    first = np.maximum(0, (place - window) // stride + 1)
+    number = np.minimum(targets, place // stride + 1) - first
+    found = np.stack([first, number, place - first * stride], axis=1).astype(np.int32)
+    found[number <= 0] = 0
+    return found

@@ -254,10 +254,6 @@ def test_a_data_set_is_tested_with_its_labels() -> None:
          "chip 'x': choose one of loihi1, loihi2, or name a file that ends in .yaml"),
         ({"data": None, "chip": "loihi2"},
          "chip is for data of one's own; a run has that of its export"),
-        ({"record": True},
-         "record must be a dd.Recording, such as dd.Recording(potentials=True), not bool"),
-        ({"resume": True}, "resume is for a run, which keeps what was done; leave it out"),
-        ({"device": "tpu"}, "device 'tpu': choose one of auto, cpu, cuda, cuda:N"),
         ({"data_dir": "x"}, "data_dir is for the data of a run; leave it out where data are given"),
         (
             {"net": 3},

@@ -31,7 +31,7 @@ def test_every_block_of_the_page_runs(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     found = blocks()
-    assert len(found) == 8
+    assert len(found) == 7
     assert all(any(old in block for block in found) for old in SMALLER)
     for block in found:
         for old, new in SMALLER.items():

@@ -57,16 +57,6 @@ def test_json_is_everything_and_valid(here: Path, capsys: pytest.CaptureFixture[
     assert {"sparsity", "energy", "ranges", "chip"} <= set(values)
 
 
-def test_torch_prints_what_the_simulator_prints(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    printed = []
-    for extra in ("", " --device cpu"):
-        assert _run(f"--network n.safetensors --inputs p.npy --json{extra}") == 0
-        printed.append(capsys.readouterr().out)
-    assert printed[0] == printed[1]
-
-
 SEE = "; see `dsr-deploy simulate --help`"
 
 
@@ -84,12 +74,6 @@ SEE = "; see `dsr-deploy simulate --help`"
         ("--network x --dataset digits", "x: cannot be read (No such file or directory)", 1),
         ("--network n.safetensors --inputs x.npy", "x.npy: cannot be read (No such file or "
          "directory)", 1),
-        ("--network n.safetensors --inputs p.npy --resume", "--resume goes on in the folder of "
-         "--out DIR; name it", 1),
-        ("--network n.safetensors --inputs p.npy --resume --out o", "{here}/o/partial.safetensors: "
-         "not there, so no simulation was stopped here; simulate without --resume", 1),
-        ("--network n.safetensors --inputs p.npy --device tpu", "device 'tpu': choose one of auto, "
-         "cpu, cuda, cuda:N", 1),
         ("--network n.safetensors --inputs p.npy --samples 13", "samples must be 1 to 12, not 13",
          1),
     ],
@@ -99,7 +83,7 @@ def test_what_cannot_be_is_one_line(
 ) -> None:
     before = set(here.iterdir())
     assert _run(line) == code
-    assert capsys.readouterr().err == f"error: {message.format(here=here)}\n"
+    assert capsys.readouterr().err == f"error: {message}\n"
     assert set(here.iterdir()) == before
 
 

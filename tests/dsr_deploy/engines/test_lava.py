@@ -128,7 +128,7 @@ def test_a_failing_process_ends_the_run_with_its_traceback() -> None:
         lava_engine.run_lava(replace(network, connections=tuple(loud)), build.payloads(1))
     reason, log = str(failure.value), failure.value.__notes__[0].splitlines()
     assert re.fullmatch(
-        r"lava: population 's0\.b': membrane potential -?\d+ to -?\d+ leaves the 24-bit register "
+        r"lava: population 's0\.b': membrane potential -?\d+ leaves the 24-bit register "
         r"\(-8388608 to 8388607\)",
         reason,
     )

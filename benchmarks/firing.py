@@ -1,0 +1,103 @@
+"""Integer networks of the shapes people train, of random weights, that fire at a given rate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dsr_deploy.engines.torch import FLOAT_EXACT_FIRE, TorchEngine, Train
+from dsr_deploy.hardware.encoding import payload_table
+from dsr_deploy.hardware.network import DECAY_ONE, INPUT, Input, IntegerNetwork, Population
+from dsr_deploy.lowering.fold import fold
+from dsr_deploy.lowering.quantized_network import QuantizedNetwork
+from dsr_deploy.models import dynamics
+from dsr_deploy.models.architectures import topology
+from dsr_deploy.models.network import SpikingNetwork
+from dsr_deploy.models.neuron import Neuron
+from dsr_deploy.training.thresholds import choose_thresholds
+
+IMAGES = Input((3, 32, 32), (0.49, 0.48, 0.45), (0.25, 0.24, 0.26), 1 / 255, 1 / 50)
+STEPS = 16
+"""Halvings of the interval in which a population's threshold lies, from 2**-8 to 2**8 times."""
+
+
+def pictures(number: int) -> NDArray[np.int8]:
+    """Return payloads of random blobs of 8 x 8 pixels with noise on them, (N, C, H, W)."""
+    rng = np.random.default_rng(0)
+    blobs = rng.integers(20, 236, (number, 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3)
+    pixels = blobs + rng.integers(-20, 20, blobs.shape)
+    table = payload_table(IMAGES)
+    return np.stack([table[c][pixels[:, c]] for c in range(3)], axis=1)
+
+
+@torch.no_grad()
+def untrained(arch: str, timesteps: int, bits: int, kind: str = "if") -> IntegerNetwork:
+    """Return a network of random weights whose thresholds and BatchNorms fit the pictures."""
+    torch.manual_seed(0)
+    neuron = (
+        Neuron("if", timesteps, alpha=0.5, v_threshold_min=1e-3)
+        if kind == "if"
+        else Neuron("lif", timesteps, alpha=0.3, v_threshold_min=1e-3, tau=1.0, dt=0.05)
+    )
+    network = SpikingNetwork(topology(arch, IMAGES.shape, 10), neuron)
+    pixels = torch.from_numpy(pictures(8)).float() * IMAGES.step
+    choose_thresholds(network, pixels)
+    for population in network.members():
+        if population.norm is not None:
+            population.norm.momentum = 1.0  # the running statistics become those of the next batch
+    network.train()(pixels)
+    network.eval()
+    model = QuantizedNetwork(fold(network, IMAGES.step), network.neuron, IMAGES, bits=bits)
+    return model.freeze(arch, network.shapes, tuple("0123456789"))
+
+
+@torch.no_grad()
+def with_rate(network: IntegerNetwork, rate: float, samples: int = 4) -> IntegerNetwork:
+    """Return the network with thresholds at which every population fires at ``rate``.
+
+    Populations are set one after the other, from the input on, each in what the ones before send.
+    """
+    engine = TorchEngine(network)
+    frames = torch.from_numpy(pictures(samples))[None]
+    trains = {INPUT: Train(payloads=frames)}
+    weights = torch.ones(network.timesteps)
+    populations: list[Population] = []
+    for population, ours in zip(network.populations, engine.populations, strict=True):
+        sources = [trains[c.source] for c in ours.connections]
+        steps = 1 if all(source.constant for source in sources) else network.timesteps
+        channels, height, width = population.shape
+        current = torch.zeros((steps, samples, height, width, channels), dtype=engine.dtype)
+        for connection, source in zip(ours.connections, sources, strict=True):
+            connection.add_to(current, source)
+
+        def fired(factor: float, population: Population = population, current=current,
+                  bias=ours.bias) -> tuple[Population, torch.Tensor, float]:  # fmt: skip
+            scaled = _scaled(population, factor)
+            fire, threshold = (
+                torch.from_numpy(x.astype(np.float64)).clamp(-FLOAT_EXACT_FIRE, FLOAT_EXACT_FIRE)
+                for x in (scaled.v_fire, scaled.v_threshold)
+            )
+            keep = (DECAY_ONE - population.decay) / DECAY_ONE
+            packed, _, _ = dynamics.fire_integer(current, bias, fire, threshold, keep, weights)
+            spikes = float(dynamics.spike_counts(packed).sum())
+            return scaled, packed, spikes / (samples * network.timesteps * population.size)
+
+        low, high = -8.0, 8.0
+        for _ in range(STEPS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if fired(2**middle)[2] > rate else (low, middle)
+        scaled, packed, _ = fired(2**high)
+        populations.append(scaled)
+        trains[population.name] = Train(packed=packed)
+    return replace(network, populations=tuple(populations))
+
+
+def _scaled(population: Population, factor: float) -> Population:
+    fire, threshold = (
+        np.rint(x * factor).clip(1, 2**22).astype(np.int32)
+        for x in (population.v_fire, population.v_threshold)
+    )
+    return replace(population, v_fire=fire, v_threshold=threshold)
