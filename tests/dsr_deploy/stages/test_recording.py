@@ -127,11 +127,12 @@ def test_an_npz_is_read_back_as_it_was(tmp_path: Path, labelled: bool) -> None:
     }
 
 
-@pytest.mark.parametrize("timesteps", [1, 2, 3, 5, 7, 10, 20, 23])
+@pytest.mark.parametrize("timesteps", [1, 2, 7, 20, 49, 60])
 @pytest.mark.parametrize("kind", ["nir", "nir-events"])
 def test_nir_reads_back_every_spike_and_potential(
     tmp_path: Path, kind: str, timesteps: int
 ) -> None:
+    # 49 * 1e-4 / 1e-4 is less than 49, and so is the time of timestep 49 of 60
     build = Builder(3, (2, 4, 5), timesteps, 0, framed=False)
     build.population("a/b", build.conv("input", 3, 3, padding=1))
     build.population("out", build.linear("a/b", 4))

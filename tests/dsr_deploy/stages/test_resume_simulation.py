@@ -21,6 +21,7 @@ from dsr_deploy.hardware.format import network_file
 from dsr_deploy.progress import Silent
 from dsr_deploy.run import stage
 from dsr_deploy.run.directory import RunDirectory
+from dsr_deploy.run.own_samples import of_array
 from dsr_deploy.stages import procedure, recording
 from dsr_deploy.stages.compare import compare
 from dsr_deploy.stages.counting import Method
@@ -171,6 +172,27 @@ def test_the_state_is_as_small_as_the_counts(run: RunDirectory) -> None:
 
 
 AFRESH = "simulate without --resume to begin again"
+
+
+def test_samples_are_told_apart_by_what_they_are_and_which_of_the_whole() -> None:
+    network, payloads = sample_run.network(), sample_run.payloads()[:5]
+
+    def digest(values: np.ndarray, labels: list[int] | None, *places: int) -> str:
+        samples = of_array(network, values, labels, None, "x")
+        return samples.part(np.array(places, np.int64)).digest
+
+    changed = payloads.copy()
+    changed[4, 0, 7, 7] ^= 1
+    digests = [
+        digest(payloads, None, 0, 1),
+        digest(payloads, None, 0, 2),
+        digest(payloads, [0, 1, 2, 3, 4], 0, 1),
+        digest(payloads, [0, 1, 2, 3, 5], 0, 1),
+        digest(payloads[:4], None, 0, 1),
+        digest(changed, None, 0, 1),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert digest(payloads.copy(), None, 0, 1) == digests[0]
 
 
 def test_a_resume_of_something_else_is_refused(run: RunDirectory, tmp_path: Path) -> None:
