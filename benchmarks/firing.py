@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 
 from dsr_deploy.engines.torch import FLOAT_EXACT_FIRE, TorchEngine, Train
 from dsr_deploy.hardware.encoding import payload_table
+from dsr_deploy.hardware.event import kernels
+from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import DECAY_ONE, INPUT, Input, IntegerNetwork, Population
 from dsr_deploy.lowering.fold import fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
@@ -20,8 +25,10 @@ from dsr_deploy.models.neuron import Neuron
 from dsr_deploy.training.thresholds import choose_thresholds
 
 IMAGES = Input((3, 32, 32), (0.49, 0.48, 0.45), (0.25, 0.24, 0.26), 1 / 255, 1 / 50)
-STEPS = 16
-"""Halvings of the interval in which a population's threshold lies, from 2**-8 to 2**8 times."""
+STEPS = 12
+"""Halvings of the interval in which a population's threshold lies, from 2**-6 to 2**6 times."""
+
+BARE_SAMPLES = 2
 
 
 def pictures(number: int) -> NDArray[np.int8]:
@@ -55,7 +62,7 @@ def untrained(arch: str, timesteps: int, bits: int, kind: str = "if") -> Integer
 
 
 @torch.no_grad()
-def with_rate(network: IntegerNetwork, rate: float, samples: int = 4) -> IntegerNetwork:
+def with_rate(network: IntegerNetwork, rate: float, samples: int = 2) -> IntegerNetwork:
     """Return the network with thresholds at which every population fires at ``rate``.
 
     Populations are set one after the other, from the input on, each in what the ones before send.
@@ -85,7 +92,7 @@ def with_rate(network: IntegerNetwork, rate: float, samples: int = 4) -> Integer
             spikes = float(dynamics.spike_counts(packed).sum())
             return scaled, packed, spikes / (samples * network.timesteps * population.size)
 
-        low, high = -8.0, 8.0
+        low, high = -6.0, 6.0
         for _ in range(STEPS):
             middle = (low + high) / 2
             low, high = (middle, high) if fired(2**middle)[2] > rate else (low, middle)
@@ -101,3 +108,28 @@ def _scaled(population: Population, factor: float) -> Population:
         for x in (population.v_fire, population.v_threshold)
     )
     return replace(population, v_fire=fire, v_threshold=threshold)
+
+
+def time_kernels(simulator: Simulator, payloads: NDArray[np.int8]) -> float:
+    """Return the seconds per sample of the kernels alone, in one thread.
+
+    The samples are run once, and then what each population received is sent again: scattered, and
+    its neurons advanced, in one compiled loop per population. What the simulator does besides,
+    between the populations and between the samples, is left out.
+    """
+    seconds = 0.0
+    for part in payloads:
+        simulator.run(part[None], threads=1)
+        (worker,) = simulator.workers
+        for state in worker.states:
+            arrays = state.arrays(min(worker.block, simulator.network.timesteps))
+            _again(*arrays)
+            started = time.perf_counter()
+            _again(*arrays)
+            seconds += time.perf_counter() - started
+    return seconds / len(payloads)
+
+
+@njit(nogil=True)  # type: ignore[misc, unused-ignore]
+def _again(steps: int, wirings: Any, sources: Any, neurons: Any, sent: Any) -> None:
+    ...
