@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from dsr_deploy.engines.torch import FLOAT_EXACT_FIRE, TorchEngine, Train
 from dsr_deploy.hardware.encoding import payload_table
 from dsr_deploy.hardware.event import kernels
-from dsr_deploy.hardware.event.simulator import Simulator
+from dsr_deploy.hardware.event.layers import prepare
+from dsr_deploy.hardware.event.worker import Worker
 from dsr_deploy.hardware.network import DECAY_ONE, INPUT, Input, IntegerNetwork, Population
 from dsr_deploy.lowering.fold import fold
 from dsr_deploy.lowering.quantized_network import QuantizedNetwork
@@ -110,26 +111,34 @@ def _scaled(population: Population, factor: float) -> Population:
     return replace(population, v_fire=fire, v_threshold=threshold)
 
 
-def time_kernels(simulator: Simulator, payloads: NDArray[np.int8]) -> float:
-    """Return the seconds per sample of the kernels alone, in one thread.
+def time_kernels(network: IntegerNetwork, payloads: NDArray[np.int8]) -> float:
+    """Return the seconds per sample of the simulator's kernels alone, in one thread.
 
-    The samples are run once, and then what each population received is sent again: scattered, and
-    its neurons advanced, in one compiled loop per population. What the simulator does besides,
+    A sample is simulated, and then what each population received is sent once more: scattered, and
+    the neurons advanced, in one compiled call per population. What the simulator does besides,
     between the populations and between the samples, is left out.
     """
+    worker = Worker(network, [prepare(network, population) for population in network.populations])
     seconds = 0.0
-    for part in payloads:
-        simulator.run(part[None], threads=1)
-        (worker,) = simulator.workers
-        for state in worker.states:
-            arrays = state.arrays(min(worker.block, simulator.network.timesteps))
-            _again(*arrays)
+    for sample in range(len(payloads)):
+        worker.run(payloads, [sample], None)
+        for state in worker.states.values():
+            arrays = (state.wirings, state.sources, state.neurons, state.sent)
+            _send_again(0, *arrays)
             started = time.perf_counter()
-            _again(*arrays)
+            _send_again(network.timesteps, *arrays)
             seconds += time.perf_counter() - started
     return seconds / len(payloads)
 
 
 @njit(nogil=True)  # type: ignore[misc, unused-ignore]
-def _again(steps: int, wirings: Any, sources: Any, neurons: Any, sent: Any) -> None:
-    ...
+def _send_again(steps: int, wirings: Any, sources: Any, neurons: Any, sent: Any) -> None:
+    total = neurons.total.reshape(-1)
+    neurons.v[:] = 0
+    for row in range(steps):
+        for i in range(len(wirings)):
+            source = sources[i]
+            kernels.scatter(
+                wirings[i], source.starts[row], source.channels[row], source.payloads[row], total
+            )
+        kernels.advance(neurons, sent.starts[row], sent.channels[row])

@@ -57,16 +57,16 @@ class Worker:
         shape = network.input.shape
         frames = rows if network.input.framed else self._samples
         self._input = _events(shape, frames, index, payloads=True)
-        self._states: dict[str, _State] = {}
+        self.states: dict[str, State] = {}
         for layer in layers:
-            sent = {name: state.sent for name, state in self._states.items()} | {INPUT: self._input}
-            self._states[layer.population.name] = _State(layer, sent, rows, index)
+            sent = {name: state.sent for name, state in self.states.items()} | {INPUT: self._input}
+            self.states[layer.population.name] = State(layer, sent, rows, index)
 
     def run(self, payloads: Int8, samples: Sequence[int], spikes: Spikes | None) -> Simulation:
         """Simulate ``payloads[samples]``; write their spikes into ``spikes`` if it is given."""
         network = self.network
         self._input_events = 0
-        for state in self._states.values():
+        for state in self.states.values():
             state.clear(network.timesteps)
         output = np.zeros((len(samples), network.timesteps, *network.output.shape), np.bool_)
         for first in range(0, len(samples), self._samples):
@@ -94,12 +94,12 @@ class Worker:
         for first in range(0, network.timesteps, block):
             times = range(first, min(first + block, network.timesteps))
             self._enter(payloads, samples, times)
-            for name, state in self._states.items():
+            for name, state in self.states.items():
                 low, high = state.run(len(samples), times)
                 check_register(name, low, high, _moment(samples, times))
                 if spikes is not None:
                     state.unpack(spikes[name][samples[0] : samples[-1] + 1], times)
-            self._states[network.output.name].unpack(output[: len(samples)], times)
+            self.states[network.output.name].unpack(output[: len(samples)], times)
 
     def _enter(self, payloads: Int8, samples: Sequence[int], times: range) -> None:
         """List the events of what is shown to the samples."""
@@ -122,7 +122,7 @@ class Worker:
         """Return what was counted, channels first again."""
         timesteps = self.network.timesteps
         connections = [ConnectionCounts(0, 0)] * len(self.network.connections)
-        for state in self._states.values():
+        for state in self.states.values():
             for link, counts in state.connections(timesteps):
                 connections[link.index] = counts
         return Simulation(
@@ -130,7 +130,7 @@ class Worker:
             run=Run(scores),
             populations={
                 name: state.population(timesteps * len(scores))
-                for name, state in self._states.items()
+                for name, state in self.states.items()
             },
             connections=tuple(connections),
             input_events=self._input_events,
@@ -138,7 +138,7 @@ class Worker:
         )
 
 
-class _State:
+class State:
     """One population in one thread."""
 
     def __init__(
@@ -147,11 +147,11 @@ class _State:
         self.layer = layer
         self.neurons = _neurons(layer)
         self.sent = _events(layer.population.shape, rows, index)
-        self._held = _filled([link.wiring for link in layer.held], 1, _SILENT)
-        self._wirings = _filled([link.wiring for link in layer.links], 2, _SILENT)
+        self.held = _filled([link.wiring for link in layer.held], 1, _SILENT)
+        self.wirings = _filled([link.wiring for link in layer.links], 2, _SILENT)
         # A silent wire reads nothing of its source.
-        self._sources = _filled([sent[link.source] for link in layer.links], 2, self.sent)
-        self._image = sent[INPUT]
+        self.sources = _filled([sent[link.source] for link in layer.links], 2, self.sent)
+        self.image = sent[INPUT]
         self.clear(0)
 
     def clear(self, timesteps: int) -> None:
@@ -159,7 +159,7 @@ class _State:
         self.neurons.counts[:] = 0
         self._counted_steps = 0
         self._spikes = np.zeros(len(self.neurons.counts), np.int64)
-        self._counted = np.zeros((len(self._held) + len(self._wirings), 2), np.int64)
+        self._counted = np.zeros((len(self.held) + len(self.wirings), 2), np.int64)
         self._per_timestep = np.zeros(timesteps, np.int64)
         self._extremes = (0, 0)
 
@@ -170,8 +170,8 @@ class _State:
             self._widen_counts()
         self._counted_steps += rows
         low, high = kernels.run(
-            samples, len(times), times[0] == 0, self._held, self._image, self._wirings,
-            self._sources, self.neurons, self.sent, self._counted,
+            samples, len(times), times[0] == 0, self.held, self.image, self.wirings,
+            self.sources, self.neurons, self.sent, self._counted,
         )  # fmt: skip
         self._extremes = min(low, self._extremes[0]), max(high, self._extremes[1])
         number = self.sent.starts[:rows, -1].reshape(samples, -1)
@@ -190,7 +190,7 @@ class _State:
     def connections(self, timesteps: int) -> list[tuple[Link, ConnectionCounts]]:
         """Return what each connection carried; an image is delivered at every timestep."""
         held = self._counted[: len(self.layer.held)] * timesteps
-        sent = self._counted[len(self._held) :]
+        sent = self._counted[len(self.held) :]
         rows = [*held.tolist(), *sent.tolist()]
         links = (*self.layer.held, *self.layer.links)
         return [(link, ConnectionCounts(*row)) for link, row in zip(links, rows, strict=False)]
