@@ -47,8 +47,19 @@ def row_adder(bits: int) -> Callable[..., Any]:
 def _emit_rows(
     builder: Any, sums: Any, weight: Any, offsets: Any, rows: Any, count: Any, bits: int, wide: Any
 ) -> None:
-    """Emit, from the most lanes to one: while as many are left, add that much of all rows."""
-    size = rows.type
+    """Emit the addition of several rows of ``count`` weights to the sums, summed in ``bits``."""
+
+    def emit(place: Any, lanes: int) -> None:
+        start = builder.gep(weight, [place])
+        added = _emit_sum(builder, start, offsets, rows, lanes, bits)
+        _emit_addition(builder, builder.gep(sums, [place]), added, wide)
+
+    _emit_lanes(builder, count, emit)
+
+
+def _emit_lanes(builder: Any, count: Any, emit: Callable[[Any, int], None]) -> None:
+    """Emit, from the most lanes to one: while as many elements are left, what ``emit`` emits."""
+    size = count.type
     before, done = builder.block, ir.Constant(size, 0)
     for lanes in LANES:
         head, body = (builder.append_basic_block(f"{name}{lanes}") for name in ("head", "body"))
@@ -60,17 +71,26 @@ def _emit_rows(
         following = builder.add(place, ir.Constant(size, lanes))
         builder.cbranch(builder.icmp_signed("<=", following, count), body, after)
         builder.position_at_end(body)
-        sum_ = _emit_sum(builder, builder.gep(weight, [place]), offsets, rows, lanes, bits)
-        pointer = builder.gep(sums, [place])
-        pointer = builder.bitcast(pointer, ir.VectorType(wide, lanes).as_pointer())
-        old = builder.load(pointer, align=1)
-        if wide.width > bits:
-            sum_ = builder.sext(sum_, old.type)
-        builder.store(builder.add(old, sum_), pointer, align=1)
+        emit(place, lanes)
         place.add_incoming(following, builder.block)
         builder.branch(head)
         builder.position_at_end(after)
         before, done = after, place
+
+
+def _emit_addition(builder: Any, sums: Any, added: Any, wide: Any) -> None:
+    """Emit the addition of a vector to as many sums of type ``wide``."""
+    kind = ir.VectorType(wide, added.type.count)
+    pointer = builder.bitcast(sums, kind.as_pointer())
+    if wide.width > added.type.element.width:
+        added = builder.sext(added, kind)
+    builder.store(builder.add(builder.load(pointer, align=1), added), pointer, align=1)
+
+
+def _emit_row(builder: Any, weight: Any, lanes: int) -> Any:
+    """Emit the load of as many weights."""
+    kind = ir.VectorType(ir.IntType(8), lanes)
+    return builder.load(builder.bitcast(weight, kind.as_pointer()), align=1)
 
 
 def _emit_sum(builder: Any, weight: Any, offsets: Any, rows: Any, lanes: int, bits: int) -> Any:
@@ -84,9 +104,8 @@ def _emit_sum(builder: Any, weight: Any, offsets: Any, rows: Any, lanes: int, bi
     row, sum_ = builder.phi(size), builder.phi(sums)
     row.add_incoming(ir.Constant(size, 0), before)
     sum_.add_incoming(ir.Constant(sums, None), before)
-    pointer = builder.gep(weight, [builder.load(builder.gep(offsets, [row]))])
-    pointer = builder.bitcast(pointer, ir.VectorType(ir.IntType(8), lanes).as_pointer())
-    weights = builder.load(pointer, align=1)
+    start = builder.gep(weight, [builder.load(builder.gep(offsets, [row]))])
+    weights = _emit_row(builder, start, lanes)
     if bits > 8:
         weights = builder.sext(weights, sums)
     following, added = builder.add(row, ir.Constant(size, 1)), builder.add(sum_, weights)
@@ -95,6 +114,36 @@ def _emit_sum(builder: Any, weight: Any, offsets: Any, rows: Any, lanes: int, bi
     builder.cbranch(builder.icmp_signed("<", following, rows), loop, after)
     builder.position_at_end(after)
     return added
+
+
+@intrinsic  # type: ignore[misc, unused-ignore]
+def add_product_in_16_bits(
+    typing: Any, total: Any, at: Any, weight: Any, first: Any, payload: Any, count: Any
+) -> Any:
+    """Add a row of int8 weights times an int8 payload to the sums; 16 bits hold the products."""
+    size = types.intp
+
+    def instructions(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, weights = (
+            builder.gep(
+                context.make_array(signature.args[i])(context, builder, arguments[i]).data,
+                [arguments[i + 1]],
+            )
+            for i in (0, 2)
+        )
+        wide = context.get_data_type(signature.args[0].dtype)
+        factor = builder.trunc(arguments[4], ir.IntType(16))
+
+        def emit(place: Any, lanes: int) -> None:
+            kind = ir.VectorType(ir.IntType(16), lanes)
+            row = builder.sext(_emit_row(builder, builder.gep(weights, [place]), lanes), kind)
+            product = builder.mul(row, _spread(builder, factor, kind))
+            _emit_addition(builder, builder.gep(sums, [place]), product, wide)
+
+        _emit_lanes(builder, arguments[5], emit)
+        return context.get_dummy_value()
+
+    return types.void(total, size, weight, size, size, size), instructions
 
 
 def advancer(leaks: bool) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dsr_deploy.compiled import compiled
 from dsr_deploy.hardware.event.arrays import Events, Neurons, Wiring
 from dsr_deploy.hardware.event.vectors import (
+    add_product,
     add_rows_in_8_bits,
     add_rows_in_16_bits,
     integrate,
@@ -211,11 +212,14 @@ def _scatter_single(wiring: Any, starts: Any, channels: Any, total: Any) -> None
     pixel = 0
     for y in range(len(wiring.rows)):
         for x in range(len(wiring.columns)):
+            first_at = wiring.rows[y, 0] * wiring.target_line
+            first_at += wiring.columns[x, 0] * wiring.target_pixel
+            first_shift = wiring.rows[y, 2] * wiring.line + wiring.columns[x, 2]
             for event in range(starts[pixel], starts[pixel + 1]):
-                at = wiring.rows[y, 0] * wiring.target_line + channels[event] // wiring.fan_in
-                at += wiring.columns[x, 0] * wiring.target_pixel
-                shift = channels[event] * wiring.channel
-                shift += wiring.rows[y, 2] * wiring.line + wiring.columns[x, 2]
+                channel = channels[event]
+                # A division takes longer than all the rest of an event of a pool or an identity.
+                at = first_at + (channel if wiring.fan_in == 1 else channel // wiring.fan_in)
+                shift = first_shift + channel * wiring.channel
                 for _ in range(wiring.rows[y, 1]):
                     for column in range(wiring.columns[x, 1]):
                         total[at + column * wiring.target_pixel] += wiring.weight[shift + column]
@@ -243,16 +247,13 @@ def _scatter_products(wiring: Any, starts: Any, channels: Any, payloads: Any, to
                 for _ in range(wiring.rows[y, 1]):
                     for column in range(columns):
                         to, by = at + column * wiring.target_pixel, shift + column * run
-                        # Slices, not offsets: only then does numba use vector instructions.
-                        sums = total[to : to + run]
                         if len(wiring.wide):
-                            wide = wiring.wide[by : by + run]
-                            for i in range(run):
-                                sums[i] += wide[i] * payload
-                        else:
-                            row = wiring.weight[by : by + run]
+                            # Slices, not offsets: only then does numba use vector instructions.
+                            sums, row = total[to : to + run], wiring.wide[by : by + run]
                             for i in range(run):
                                 sums[i] += row[i] * payload
+                        else:
+                            add_product(total, to, wiring.weight, by, payload, run)
                     at += wiring.target_line
                     shift -= wiring.stride * wiring.line
             pixel += 1

@@ -15,6 +15,7 @@ import numpy as np
 from numba.extending import overload
 
 from dsr_deploy.hardware.event.instructions import (
+    add_product_in_16_bits,
     advancer,
     count_trailing_zeros,
     load_word,
@@ -42,6 +43,18 @@ def add_rows_in_16_bits(
 ) -> None:
     """As :func:`add_rows_in_8_bits`, with sums in 16 bits."""
     _add_rows(total, at, weight, offsets, rows, shift, count)
+
+
+def add_product(total: Any, at: int, weight: Any, first: int, payload: int, count: int) -> None:
+    """Add a row of weights, times a payload, to the sums from ``at`` on.
+
+    Parameters
+    ----------
+    total : int16, int32 or int64, flat
+    weight : int8, flat; the row begins at ``first``
+    payload : within int8
+    """
+    total[at : at + count] += weight[first : first + count].astype(np.int16) * np.int16(payload)
 
 
 def integrate(
@@ -130,6 +143,16 @@ def _compile_add_rows_in_16_bits(
         total: Any, at: Any, weight: Any, offsets: Any, rows: Any, shift: Any, count: Any
     ) -> None:
         _add_in_16_bits(total, at, weight, offsets, rows, shift, count)
+
+    return compiled
+
+
+@overload(add_product, jit_options={"forceinline": True})  # type: ignore[misc, unused-ignore]
+def _compile_add_product(
+    total: Any, at: Any, weight: Any, first: Any, payload: Any, count: Any
+) -> Callable[..., None]:
+    def compiled(total: Any, at: Any, weight: Any, first: Any, payload: Any, count: Any) -> None:
+        add_product_in_16_bits(total, at, weight, first, payload, count)  # type: ignore[call-arg]
 
     return compiled
 

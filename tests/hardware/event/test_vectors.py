@@ -21,6 +21,11 @@ def add_rows(narrow: bool, total: Any, at: int, weight: Any, offsets: Any, rows:
 
 
 @njit
+def add_product(total: Any, at: int, weight: Any, first: int, payload: int, count: int) -> None:
+    vectors.add_product(total, at, weight, first, payload, count)
+
+
+@njit
 def integrate(v: Any, total: Any, arriving: Any, fire: Any, threshold: Any, bits: Any,
               exponent: int) -> Any:  # fmt: skip
     return vectors.integrate(v, total, arriving, fire, threshold, bits, exponent)
@@ -60,6 +65,22 @@ def test_rows_are_added_element_by_element(narrow: bool, dtype: type, count: int
         plain = before.copy()
         vectors.add_rows_in_8_bits(plain, 50, weight, offsets, rows, 200, count)
         assert np.array_equal(plain, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("payload", [-128, -1, 1, 127])
+@pytest.mark.parametrize("count", [1, 8, 191])
+def test_products_are_added_element_by_element(dtype: type, payload: int, count: int) -> None:
+    rng = np.random.default_rng(count)
+    weight = rng.integers(-128, 128, 300).astype(np.int8)
+    weight[20:22] = -128, 127
+    before = rng.integers(-900, 900, 300).astype(dtype)
+    expected = before.copy()
+    expected[50 : 50 + count] += weight[20 : 20 + count].astype(dtype) * dtype(payload)
+    for add in (add_product, vectors.add_product):
+        added = before.copy()
+        add(added, 50, weight, 20, payload, count)
+        assert np.array_equal(added, expected)
 
 
 @pytest.mark.parametrize(("narrow", "weight", "rows"),
