@@ -118,16 +118,18 @@ class Work:
         """Return the report of what was counted."""
         simulation, labels = counted.simulation, self.samples.labels
         done = simulation.samples
-        subject = Subject(self.network, self.bits, self.chip, simulation, load)
+        accuracy = None
+        if labels is not None:
+            accuracy = float((counted.predictions == labels[:done]).mean())
+        subject = Subject(self.network, self.bits, self.chip, simulation, load, accuracy)
         updates = sum(population.updates for population in simulation.populations.values())
-        found = None if labels is None else counted.predictions == labels[:done]
         report = SimulationReport(
             network=self.network.name,
             bits=self.bits,
             samples=done,
             timesteps=simulation.timesteps,
             engine=engine,
-            accuracy=None if found is None else float(found.mean()),
+            accuracy=accuracy,
             synops=sum(c.synops for c in simulation.connections) / done,
             updates=updates / done,
             made_from=self.digest,

@@ -50,6 +50,7 @@ def test_simulate_finds_what_the_reference_finds(run: RunDirectory) -> None:
     expected = reference.run(sample_run.network(), sample_run.payloads()[chosen], record=True)
     labels = digits.test.labels.numpy()[chosen]
     assert report.accuracy == float((expected.predictions == labels).mean())
+    assert report.neurobench.classification_accuracy == report.accuracy
     assert expected.spikes is not None
     rates = {name: float(spikes.mean()) for name, spikes in expected.spikes.items()}
     assert {layer.name: layer.firing_rate for layer in report.sparsity.layers} == rates

@@ -80,6 +80,7 @@ def test_without_labels_there_is_no_accuracy(path: Path, tmp_path: Path) -> None
     inputs = _save(tmp_path / "x.npy", sample_run.payloads()[:7])
     report = simulate_file(path, Given(inputs=inputs), Method()).report
     assert (report.accuracy, report.samples) == (None, 7)
+    assert report.neurobench.classification_accuracy is None
 
 
 def test_an_npz_may_hold_both(path: Path, tmp_path: Path) -> None:
