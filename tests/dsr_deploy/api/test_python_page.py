@@ -31,7 +31,7 @@ def test_every_block_of_the_page_runs(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     found = blocks()
-    assert len(found) == 7
+    assert len(found) == 8
     assert all(any(old in block for block in found) for old in SMALLER)
     for block in found:
         for old, new in SMALLER.items():
@@ -41,6 +41,7 @@ def test_every_block_of_the_page_runs(
     assert len(names["v"].engines) >= 5
     assert names["page"].is_file()
     assert names["network"].timesteps == 2
+    assert list(names["traces"].spikes) == [p.name for p in names["network"].populations]
     assert names["late"].config.timesteps == 6
     printed, errors = capsys.readouterr()
     lines = printed.splitlines()
