@@ -69,6 +69,8 @@ CONNECTIONS = {
     "3x3, borders": (conv((5, 3, 3, 3), padding=(1, 1)), (3, 4, 5)),
     "as many channels as are added at a time": (conv((64, 9, 3, 3), padding=(1, 1)), (9, 3, 4)),
     "8 bits": (conv((16, 40, 3, 3), limit=127, padding=(1, 1)), (40, 3, 3)),
+    "more spikes than meet in 8 bits": (conv((8, 21, 3, 3), limit=31, padding=(1, 1)), (21, 2, 2)),
+    "more spikes than meet in 16 bits": (conv((8, 70, 1, 1), limit=127), (70, 1, 2)),
     "weights beyond 8 bits": (conv((3, 2, 3, 2), limit=127, exponent=5), (2, 4, 4)),
     "a window over everything": (conv((2, 2, 3, 4)), (2, 3, 4)),
     "wide borders": (conv((1, 1, 2, 3), padding=(2, 1)), (1, 2, 3)),
