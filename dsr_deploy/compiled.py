@@ -37,6 +37,17 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
     return decorate
 
 
+def is_compiled(function: Callable[..., Any]) -> bool:
+    """Return whether ``function``, made by :func:`compiled`, was compiled before.
+
+    That is for any types of its arguments; where there is no cache, only in this process counts.
+    """
+    kernel: Any = function
+    if getattr(kernel, "signatures", None) or not hasattr(kernel, "enable_caching"):
+        return True
+    return isinstance(kernel._cache, _Cache) and kernel._cache.has_content()
+
+
 class _Cache(FunctionCache):
     """numba's cache, without which it goes on."""
 
@@ -45,6 +56,13 @@ class _Cache(FunctionCache):
         own = self._cache_file
         stamps = (own._source_stamp, *_stamps(Path(function.__code__.co_filename)))
         self._cache_file = _CheckedFiles(own._cache_path, self._impl.filename_base, stamps)
+
+    def has_content(self) -> bool:
+        """Return whether anything is kept of the function as it is now."""
+        try:
+            return bool(self._cache_file._load_index())
+        except Exception:  # see load_overload
+            return False
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what was compiled before, or None."""

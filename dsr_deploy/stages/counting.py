@@ -58,8 +58,8 @@ class Method:
         """Samples of a test set that are taken unless there is a number; None for all."""
         return LAVA_SAMPLES if self.engine == "lava" else None
 
-    def counter(self, network: IntegerNetwork) -> Counter:
-        """Return what counts.
+    def counter(self, network: IntegerNetwork, progress: Progress) -> Counter:
+        """Return what counts; say so if it must be compiled first.
 
         Raises
         ------
@@ -68,6 +68,8 @@ class Method:
         """
         if self.device is None:
             simulator = Simulator(network)
+            if not simulator.is_compiled:
+                progress.note("compiling the simulator for this machine, once: about 20 seconds")
             return lambda payloads: simulator.run(payloads, threads=self.threads)
         from dsr_deploy.engines.torch_counts import TorchCounter  # takes long to import
 

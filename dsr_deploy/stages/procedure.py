@@ -115,7 +115,7 @@ class Procedure:
         work, counted = self.work, None
         if self.recording is not None:
             self.recording.check(work.network, work.samples)
-        counter = self.method.counter(work.network)
+        counter = self.method.counter(work.network, progress)
         begun = None
         if self.resume and self.unfinished is not None:
             begun = self.unfinished.read(work, counter)

@@ -57,7 +57,7 @@ class Layer:
     links : from everything else
     held_exponent, exponent : the smallest exponent among ``held`` and ``links``; their weights
         are in its units, and it is applied to their sum
-    total_dtype : type of the sums: int16, int32 or int64
+    total_dtype : type of the sums: int16, int32 or, with potentials of 64 bits, int64
     v_dtype : type of the potentials: int32 or int64
     """
 
@@ -90,8 +90,10 @@ def prepare(network: IntegerNetwork, population: Population) -> Layer:
             (held if constant else sent).append((index, connection))
     held_exponent, exponent = (min((c.exponent for _, c in x), default=0) for x in (held, sent))
     largest = max(_largest_sum(held) >> held_exponent, _largest_sum(sent) >> exponent)
-    total_dtype = _narrowest(largest, np.int16, np.int32, np.int64)
-    reached = max(_largest_potential(network, population), int(np.iinfo(total_dtype).max))
+    # Kernels are compiled for every pair of types: sums of potentials in 64 bits have 64 as well.
+    reached = _largest_potential(network, population)
+    wide = max(largest, reached) > np.iinfo(np.int32).max
+    narrow = largest <= np.iinfo(np.int16).max
     shapes = network.shapes
     return Layer(
         population,
@@ -99,18 +101,14 @@ def prepare(network: IntegerNetwork, population: Population) -> Layer:
         links=tuple(Link(i, c.source, wire(c, shapes[c.source], exponent)) for i, c in sent),
         held_exponent=held_exponent,
         exponent=exponent,
-        total_dtype=total_dtype,
-        v_dtype=_narrowest(reached, np.int32, np.int64),
+        total_dtype=np.int64 if wide else np.int16 if narrow else np.int32,
+        v_dtype=np.int64 if wide else np.int32,
     )
 
 
 def filled(channels: int) -> int:
     """Return the channels of a pixel with those that fill it up."""
     return -(-channels // FILL) * FILL
-
-
-def _narrowest(largest: int, *dtypes: type[np.signedinteger[Any]]) -> type[np.signedinteger[Any]]:
-    return next((x for x in dtypes if largest <= np.iinfo(x).max), dtypes[-1])
 
 
 def _largest_sum(connections: list[tuple[int, Connection]]) -> int:

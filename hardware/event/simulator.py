@@ -15,7 +15,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from dsr_deploy.compiled import is_compiled
 from dsr_deploy.hardware.encoding import check_payloads
+from dsr_deploy.hardware.event import kernels
 from dsr_deploy.hardware.event.layers import prepare
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.event.worker import Worker
@@ -35,6 +37,11 @@ class Simulator:
         self.network = network
         self._layers = tuple(prepare(network, population) for population in network.populations)
         self._idle: list[Worker] = []
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the kernels were compiled on this machine before; else it takes a while."""
+        return is_compiled(kernels.run)
 
     def run(
         self, payloads: NDArray[np.int8], *, record: bool = False, threads: int | None = None

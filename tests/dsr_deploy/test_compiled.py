@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
+from dsr_deploy.compiled import is_compiled
+
 SOURCE = """
 from dsr_deploy.compiled import compiled
 
@@ -49,6 +51,19 @@ def test_what_was_compiled_is_found_again(tmp_path: Path, load: Callable[[], Mod
     assert (first.twice(21), _hits(first)) == (42, 0)
     second = load()
     assert (second.twice(21), _hits(second)) == (42, 1)
+
+
+def test_it_is_known_whether_anything_was_compiled(
+    tmp_path: Path, load: Callable[[], ModuleType]
+) -> None:
+    first = load()
+    assert not is_compiled(first.twice)
+    first.twice(1)
+    assert is_compiled(first.twice)
+    assert is_compiled(load().twice)  # by another process
+    (index,) = _cached(tmp_path, "nbi")
+    index.write_bytes(b"damaged")
+    assert not is_compiled(load().twice)
 
 
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])

@@ -64,6 +64,16 @@ def test_simulate_gives_the_same_whatever_the_number_of_threads(run: RunDirector
     assert simulate(run, 40, threads=1) == simulate(run, 40, threads=3)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_first_compilation_is_announced(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Simulator, "is_compiled", compiled)
+    notes: list[str] = []
+    monkeypatch.setattr(Silent, "note", lambda self, text: notes.append(text))
+    Method().counter(sample_run.network(), Silent())
+    announced = ["compiling the simulator for this machine, once: about 20 seconds"]
+    assert notes == ([] if compiled else announced)
+
+
 def test_one_batch_is_held_at_a_time_whatever_the_number_of_samples(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -81,7 +91,7 @@ def test_one_batch_is_held_at_a_time_whatever_the_number_of_samples(
     monkeypatch.setattr(Simulator, "run", watched)
     network, digits = sample_run.network(), load("digits", timesteps=3)
     samples = of_test_set(network, digits, None).part(np.arange(300))
-    tally = count(network, Method(threads=1).counter(network), samples, Silent())
+    tally = count(network, Method(threads=1).counter(network, Silent()), samples, Silent())
     whole, predictions = tally.simulation, tally.predictions
     assert len(made) == 3 * (1 + 10)  # scores and two populations of no sample and ten batches
     assert max(held) <= 3

@@ -175,7 +175,7 @@ def test_the_channel_of_the_largest_sum_decides() -> None:
 
 
 def test_sums_beyond_32_bits_get_64() -> None:
-    assert summed(*[single(127, 23)] * 2, single(1)).total_dtype is np.int32
+    assert summed(single(127, 23), single(1)).total_dtype is np.int32
     wide = summed(*[single(127, 23)] * 3, single(1))
     assert wide.total_dtype is np.int64
     assert wide.v_dtype is np.int64
