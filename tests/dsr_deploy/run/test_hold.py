@@ -183,7 +183,7 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_the_work(
         "dsr_deploy.stages.train.load_same_data",
         "dsr_deploy.stages.quantize.load_trained",
         "dsr_deploy.hardware.format.network_file.from_bytes",
-        "dsr_deploy.stages.report._page",
+        "dsr_deploy.stages.report._values",
     ):
         monkeypatch.setattr(name, work)
     assert cli.run([*command.split(), "--run", str(run.path)]) == 1
