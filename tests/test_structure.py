@@ -21,7 +21,7 @@ LAYERS = (
     ("stages",),
     ("measures", "lowering", "training", "engines"),
     ("run",),
-    ("data", "formats", "parallel"),
+    ("data", "foreign", "formats", "parallel"),
     ("files",),
     ("models", "hardware"),
     ("compiled", "errors", "progress", "text"),

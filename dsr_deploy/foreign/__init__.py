@@ -1,0 +1,1 @@
+"""Networks that were trained elsewhere, as floats: read and simulated."""

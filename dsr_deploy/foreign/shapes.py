@@ -1,0 +1,175 @@
+"""The shapes of a foreign network, along its edges from the input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Final
+
+import numpy as np
+
+from dsr_deploy.foreign.network import (
+    Affine,
+    Convolution,
+    Flatten,
+    Float64,
+    ForeignNetwork,
+    Inlet,
+    Neurons,
+    Node,
+    Obstacle,
+    Outlet,
+    Pool,
+    Scale,
+    Shape,
+    Unknown,
+)
+
+_EXPORT_AGAIN: Final = "correct the layer, and export it again"
+
+
+class _ShapeError(Exception):
+    """A node does not fit what comes in."""
+
+
+def infer(network: ForeignNetwork) -> ForeignNetwork:
+    """Return ``network`` with shapes, and an obstacle for each node that does not fit its input.
+
+    Parameters of neurons get the shape of their node. A Flatten that counts the batch, as some
+    exporters write it, counts without it afterwards.
+    """
+    shapes: dict[str, Shape] = {}
+    nodes: dict[str, Node] = {}
+    obstacles = list(network.obstacles)
+    for name, node in network.nodes.items():
+        nodes[name] = node
+        if isinstance(node, Unknown):
+            obstacles.append(Obstacle(f"node '{name}'", node.reason, node.way_out))
+            continue
+        if isinstance(node, Inlet):
+            shapes[name] = _plain(node.shape)
+            continue
+        sources = network.sources(name)
+        incoming = {shapes[source] for source in sources if source in shapes}
+        try:
+            if not sources:
+                raise _ShapeError("nothing leads to it")
+            if len(incoming) > 1:
+                raise _ShapeError(f"its sources have the shapes {_list(incoming)}, which differ")
+            if incoming:
+                nodes[name], shapes[name] = _fitted(node, incoming.pop(), network, name)
+        except _ShapeError as error:
+            obstacles.append(Obstacle(f"node '{name}'", str(error), _EXPORT_AGAIN))
+    return replace(network, nodes=nodes, shapes=shapes, obstacles=tuple(obstacles))
+
+
+def flattened(shape: Shape, first: int, last: int) -> Shape:
+    """Return ``shape`` with its dimensions ``first`` to ``last``, both included, as one."""
+    end = last % len(shape)
+    return (*shape[:first], prod(shape[first : end + 1]), *shape[end + 1 :])
+
+
+def _plain(shape: Shape) -> Shape:
+    """Drop leading ones of batch and time."""
+    while len(shape) > 3 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def _list(shapes: set[Shape]) -> str:
+    return " and ".join(map(str, sorted(shapes)))
+
+
+def _fitted(node: Node, shape: Shape, network: ForeignNetwork, name: str) -> tuple[Node, Shape]:
+    """Return the node as it is after ``shape``, and the shape of its output."""
+    if isinstance(node, Neurons):
+        return _broadcast(node, shape), shape
+    if isinstance(node, Outlet):
+        # some exporters write 1 where parameters are one for all neurons
+        if prod(node.shape) not in (1, prod(shape)):
+            raise _ShapeError(f"an Output of shape {node.shape} after {shape}")
+        return node, shape
+    if isinstance(node, Affine):
+        if shape != node.weight.shape[1:]:
+            raise _ShapeError(f"weights for {node.weight.shape[1]} inputs after shape {shape}")
+        return node, node.weight.shape[:1]
+    if isinstance(node, Scale):
+        return Scale(_as(node.factor, shape, "scale")), shape
+    if isinstance(node, Flatten):
+        return _flatten(node, shape, network, name)
+    assert isinstance(node, Convolution | Pool)
+    return node, _windowed(node, shape)
+
+
+def _windowed(node: Convolution | Pool, shape: Shape) -> Shape:
+    if len(shape) != 3:
+        raise _ShapeError(f"it needs a source of (C, H, W), not {shape}")
+    window, channels = (node.kernel, shape[0]) if isinstance(node, Pool) else ((0, 0), 0)
+    if isinstance(node, Convolution):
+        channels, fan, *kernel = node.weight.shape
+        if fan * node.groups != shape[0]:
+            raise _ShapeError(f"weights for {fan * node.groups} channels after shape {shape}")
+        extent = [d * (k - 1) + 1 for d, k in zip(node.dilation, kernel, strict=True)]
+        window = (extent[0], extent[1])
+    sizes = [
+        (size + 2 * padding - extent) // stride + 1
+        for size, padding, extent, stride in zip(
+            shape[1:], node.padding, window, node.stride, strict=True
+        )
+    ]
+    if min(sizes) < 1:
+        raise _ShapeError(f"a window of {window} does not fit into shape {shape}")
+    return channels, sizes[0], sizes[1]
+
+
+def _flatten(
+    node: Flatten, shape: Shape, network: ForeignNetwork, name: str
+) -> tuple[Flatten, Shape]:
+    """Try the dimensions as they are, then counted with a batch; what follows must take them."""
+    wanted = {
+        following.weight.shape[1]
+        for target in network.targets(name)
+        if isinstance(following := network.nodes[target], Affine)
+    }
+    options = []
+    for shift in (0, 1):
+        first = node.first - shift if node.first > 0 else node.first
+        last = node.last - shift if node.last > 0 else node.last
+        if first < 0:
+            first += len(shape)
+        if -len(shape) <= last < len(shape) and 0 <= first <= last % len(shape):
+            options.append((Flatten(first, last), flattened(shape, first, last)))
+    for option in options:
+        if not wanted or (len(option[1]) == 1 and wanted == {option[1][0]}):
+            return option
+    if not options:
+        raise _ShapeError(f"dimensions {node.first} to {node.last} after shape {shape}")
+    return options[0]
+
+
+def _broadcast(node: Neurons, shape: Shape) -> Neurons:
+    def fitted(label: str) -> Float64 | None:
+        values = getattr(node, label)
+        return None if values is None else _as(values, shape, label)
+
+    return Neurons(
+        node.type,
+        _as(node.r, shape, "r"),
+        fitted("v_threshold"),
+        fitted("v_reset"),
+        fitted("tau"),
+        fitted("v_leak"),
+        fitted("tau_syn"),
+        fitted("w_in"),
+    )
+
+
+def _as(values: Float64, shape: Shape, label: str) -> Float64:
+    """Return values as (), if there is one, or of ``shape``; ones beside it are no matter."""
+    if values.size == 1:
+        return values.reshape(())
+    if tuple(n for n in values.shape if n != 1) == tuple(n for n in shape if n != 1):
+        return values.reshape(shape)
+    if values.shape == shape[:1]:
+        return np.broadcast_to(values.reshape(-1, *(1,) * (len(shape) - 1)), shape)
+    raise _ShapeError(f"{label} of shape {values.shape} for neurons of shape {shape}")
