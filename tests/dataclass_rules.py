@@ -9,7 +9,8 @@ import re
 ARRAYS = re.compile(
     r"NDArray|Int8|Int32|Int64|Float64|Tensor|Network\b"
     # records that hold arrays
-    r"|Affine\b|str, Node\]|Convolution\b|MembraneRange|Population\b|Connection\b|Link\b|Wiring\b|PopulationCounts|\bRun\b|\bSplit\b|\bPart\b|\bWork\b"
+    r"|Affine\b|Convolution\b|str, Node\]"
+    r"|MembraneRange|Population\b|Connection\b|Link\b|Wiring\b|PopulationCounts|\bRun\b|\bSplit\b|\bPart\b|\bWork\b"
 )
 
 

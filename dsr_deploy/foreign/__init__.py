@@ -1,1 +1,1 @@
-"""Networks that were trained elsewhere, as floats: read and simulated."""
+"""Networks that were trained elsewhere, as floats: read, simulated and composed."""

@@ -170,6 +170,10 @@ def _as(values: Float64, shape: Shape, label: str) -> Float64:
         return values.reshape(())
     if tuple(n for n in values.shape if n != 1) == tuple(n for n in shape if n != 1):
         return values.reshape(shape)
+    if len(values.shape) == len(shape) and all(
+        n in (1, size) for n, size in zip(values.shape, shape, strict=True)
+    ):
+        return np.broadcast_to(values, shape)
     if values.shape == shape[:1]:
         return np.broadcast_to(values.reshape(-1, *(1,) * (len(shape) - 1)), shape)
-    raise _ShapeError(f"{label} of shape {values.shape} for neurons of shape {shape}")
+    raise _ShapeError(f"{label} of shape {values.shape} after shape {shape}")

@@ -120,7 +120,7 @@ def test_no_leak_may_be_an_infinite_time_constant() -> None:
             f"weights for 4 inputs after shape (3,); {AGAIN}",
         ),
         (graphs.conv(2, 3), f"it needs a source of (C, H, W), not (3,); {AGAIN}"),
-        (nir.Scale(np.ones(4)), f"scale of shape (4,) for neurons of shape (3,); {AGAIN}"),
+        (nir.Scale(np.ones(4)), f"scale of shape (4,) after shape (3,); {AGAIN}"),
         (
             nir.Affine(np.full((2, 3), np.nan), np.zeros(2)),
             "weight holds a value that is not finite; export it again",
