@@ -251,7 +251,7 @@ def _scatter_products(wiring: Any, starts: Any, channels: Any, payloads: Any, to
                             # Slices, not offsets: only then does numba use vector instructions.
                             sums, row = total[to : to + run], wiring.wide[by : by + run]
                             for i in range(run):
-                                sums[i] += row[i] * payload
+                                sums[i] += np.int64(row[i]) * payload
                         else:
                             add_product(total, to, wiring.weight, by, payload, run)
                     at += wiring.target_line

@@ -77,7 +77,7 @@ CONNECTIONS = {
     "stride down": (conv((3, 2, 2, 2), stride=(3, 1), padding=(1, 0)), (2, 5, 3)),
     "stride across": (conv((2, 2, 2, 3), stride=(1, 2), padding=(0, 1)), (2, 3, 6)),
     "stride 2, 3x3": (conv((8, 4, 3, 3), stride=(2, 2), padding=(1, 1)), (4, 6, 6)),
-    "stride beyond the window": (conv((2, 2, 1, 2), stride=(3, 3)), (2, 5, 7)),
+    "stride beyond the window": (conv((2, 2, 1, 2), stride=(3, 5)), (2, 5, 9)),
     "stride 3, window 5": (conv((2, 2, 5, 5), stride=(3, 3), padding=(2, 1)), (2, 7, 9)),
     "1x1": (conv((4, 3, 1, 1)), (3, 2, 5)),
     "two groups": (conv((4, 3, 2, 3), padding=(1, 1), groups=2), (6, 3, 4)),
@@ -119,6 +119,18 @@ def test_every_event_reaches_its_targets(name: str, kind: str) -> None:
     assert found == (carried, delivered)
 
 
+def test_products_are_exact_where_numba_is_switched_off() -> None:
+    connection, shape = conv((3, 2, 1, 1), limit=127, exponent=23), (2, 1, 2)
+    sent = np.array([[[127, -128]], [[0, 1]]])
+    wiring = wire(connection, shape, unit=0)
+    total = np.zeros(2 * wiring.target_pixel, np.int64)
+    plain = getattr(kernels._scatter_products, "py_func", kernels._scatter_products)
+    plain(wiring, *events_of(sent, payloads=True), total)
+    expected, _, _ = synapses(connection, sent)
+    assert abs(expected).max() > 2**31
+    assert np.array_equal(total.reshape(1, 2, -1)[:, :, :3].transpose(2, 0, 1), expected)
+
+
 def neurons(v: np.ndarray, width: int, **changes: object) -> Neurons:
     """Neurons at ``v`` (chunks, chunk) to which nothing arrives, that fire at 100."""
     chunk = v.shape[1]
@@ -146,7 +158,7 @@ def room(pixels: int, rows: int = 1) -> Events:
     return Events(starts, np.full((rows, 999), 99, np.uint16), np.zeros((rows, 0), np.int8))
 
 
-@pytest.mark.parametrize(("width", "pixels_of_chunk"), [(8, 3), (24, 1), (64, 2), (72, 1)])
+@pytest.mark.parametrize(("width", "pixels_of_chunk"), [(8, 3), (24, 1), (56, 2), (64, 2), (72, 1)])
 def test_spikes_become_events_and_are_counted(width: int, pixels_of_chunk: int) -> None:
     pixels = 6
     v = np.random.default_rng(width).integers(0, 200, (pixels, width))
