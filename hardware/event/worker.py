@@ -51,7 +51,7 @@ class Worker:
     def __init__(self, network: IntegerNetwork, layers: Sequence[Layer]) -> None:
         self.network = network
         self._block = min(BLOCK, network.timesteps)
-        self._samples = BLOCK // self._block if self._block == network.timesteps else 1
+        self._samples = BLOCK // self._block
         rows = self._block * self._samples
         index = _index_type(network)
         shape = network.input.shape
