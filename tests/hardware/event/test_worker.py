@@ -162,6 +162,19 @@ def test_an_error_in_a_later_block_names_its_timestep() -> None:
         Simulator(made).run(payloads, threads=1)
 
 
+def meet(monkeypatch: pytest.MonkeyPatch, number: int) -> list[tuple[Worker, list[int]]]:
+    """Let workers begin when as many run at once; return which did, and their samples."""
+    all_of_them, run, begun = Barrier(number, timeout=60), Worker.run, []
+
+    def together(worker: Worker, payloads: Int8, samples: list[int], spikes: None) -> Simulation:
+        begun.append((worker, samples))
+        all_of_them.wait()
+        return run(worker, payloads, samples, spikes)
+
+    monkeypatch.setattr(Worker, "run", together)
+    return begun
+
+
 def test_runs_of_one_simulator_at_once_have_arrays_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -169,17 +182,18 @@ def test_runs_of_one_simulator_at_once_have_arrays_of_their_own(
     payloads = shown(made, 8)
     simulator = Simulator(made)
     simulator.run(payloads, threads=1)  # leaves a worker that both would take
-    both, run, used = Barrier(2, timeout=60), Worker.run, []
-
-    def together(worker: Worker, *args: object) -> Simulation:
-        used.append(worker)
-        both.wait()
-        return run(worker, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Worker, "run", together)
+    begun = meet(monkeypatch, 2)
     parts = payloads[:5], payloads[3:]
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(simulator.run, part, threads=1) for part in parts]
-    assert len({id(worker) for worker in used}) == 2
+    assert len({id(worker) for worker, _ in begun}) == 2
     for part, job in zip(parts, jobs, strict=True):
         assert_as_the_reference(made, part, job.result())
+
+
+def test_threads_share_the_samples_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = network(5, framed=True)
+    payloads = shown(made, 8)
+    begun = meet(monkeypatch, 3)
+    assert_as_the_reference(made, payloads, Simulator(made).run(payloads, threads=3))
+    assert sorted(samples for _, samples in begun) == [[0, 1, 2], [3, 4, 5], [6, 7]]
