@@ -186,6 +186,8 @@ def _advice(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
         return "; give a single sample a first axis of 1"
     if found[1:] == (*wanted[:-3], *wanted[-2:], wanted[-3]):
         return "; move the channels before height and width"
+    if wanted[-3] == 1 and found[1:] == (*wanted[:-3], *wanted[-2:]):
+        return "; give the only channel an axis of 1 before height and width"
     return ""
 
 

@@ -183,6 +183,8 @@ FORM = "pixels (uint8, 0 to 16) or payloads (int8, -8 to 8) of shape (N, 1, 8, 8
         (np.float32(1), f"float32 of shape (), from 1 to 1; it must be {FORM}"),
         (np.zeros((2, 8, 8, 1), np.uint8), "shape (2, 8, 8, 1), the network takes (N, 1, 8, 8); "
          "move the channels before height and width"),
+        (np.zeros((2, 8, 8), np.uint8), "shape (2, 8, 8), the network takes (N, 1, 8, 8); give the "
+         "only channel an axis of 1 before height and width"),
         (np.zeros((1, 8, 8), np.int8), "shape (1, 8, 8), the network takes (N, 1, 8, 8); give a "
          "single sample a first axis of 1"),
         (np.zeros((2, 3, 8, 8), np.int8), "shape (2, 3, 8, 8), the network takes (N, 1, 8, 8)"),
