@@ -160,7 +160,7 @@ def simulated_file(
     """Return the same of a network's file, with what the samples are and what was written."""
     where = ", ".join(str(_shortest(path)) for path in written)
     parts = [
-        _counted(report),
+        _counted(report, samples="samples"),
         f"  network  {network}\n  samples  {report.source}",
         *_tables(report, part),
     ]
@@ -173,7 +173,7 @@ def with_predictions(simulated: Simulated) -> dict[str, Any]:
     return report | {"predictions": simulated.predictions.tolist()}
 
 
-def _counted(report: SimulationReport, remark: str = "") -> str:
+def _counted(report: SimulationReport, remark: str = "", samples: str = "test samples") -> str:
     total = report.sparsity.total
     confirmed = "; Lava gave the same spikes" if report.engine == "lava" else ""
     accuracy = (
@@ -184,7 +184,7 @@ def _counted(report: SimulationReport, remark: str = "") -> str:
     partial = f"PARTIAL: stopped after {report.samples:,} of {report.planned or 0:,} samples.\n"
     return (
         f"{partial if report.partial else ''}"
-        f"Simulated {report.samples:,} test samples in integers only, {report.timesteps} "
+        f"Simulated {report.samples:,} {samples} in integers only, {report.timesteps} "
         f"timesteps each{confirmed}.\n"
         f"  accuracy             {accuracy}\n"
         f"  firing rate          {total.firing_rate:.2%} of the neurons at each timestep\n"

@@ -29,7 +29,7 @@ def _run(line: str) -> int:
 def test_a_networks_file_needs_no_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("--network n.safetensors --inputs p.npy --report sparsity") == 0
     text = capsys.readouterr().out
-    assert text.startswith("Simulated 12 test samples in integers only, 3 timesteps each.\n")
+    assert text.startswith("Simulated 12 samples in integers only, 3 timesteps each.\n")
     assert "  accuracy             unknown, as there are no labels\n" in text
     assert (
         "  network  n.safetensors\n  samples  payloads (int8) of p.npy, taken as they are\n" in text
