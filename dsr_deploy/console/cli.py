@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def cli(context: click.Context) -> None:
 @training_options
 @click.option("--resume", is_flag=True, help="Continue a stopped run with its own settings.")
 @click.option("--print-config", is_flag=True, help="Print every setting and exit.")
-@common
+@partial(common, default="a new one in runs/; with --resume runs/latest")
 def train(
     directory: Path | None,
     as_json: bool,

@@ -50,11 +50,11 @@ class Directory(click.Path):
         return Path(os.path.abspath(path)) if self.absolute else path
 
 
-def common(command: Command) -> Command:
+def common(command: Command, default: str = "runs/latest, the newest") -> Command:
     """Add the options that every command has."""
     run = click.option(
         "--run", "directory", type=Directory(), metavar="DIR",
-        help="Directory of the run.  [default: runs/latest, the newest]",
+        help=f"Directory of the run.  [default: {default}]",
     )  # fmt: skip
     as_json = click.option(
         "--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else."

@@ -670,3 +670,13 @@ def test_report_takes_one_run_by_its_name_too(
     assert capsys.readouterr().err == (
         "error: b: no run here; run `dsr-deploy train` first, or name a run with --run DIR\n"
     )
+
+
+def test_help_says_which_run_a_command_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, default in (
+        ("train", "a new one in runs/; with --resume runs/latest"),
+        ("quantize", "runs/latest, the newest"),
+    ):
+        assert cli.run([command, "--help"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert f"--run DIR Directory of the run. [default: {default}]" in text
