@@ -7,6 +7,7 @@ over all timesteps. Both bounds are intervals; the proof is that the intervals f
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -203,27 +204,42 @@ def check(network: IntegerNetwork) -> dict[str, MembraneRange]:
         If for some input a potential may leave the 24-bit register, or a partial sum may reach
         2**24; names the place and the channel that goes furthest.
     """
+    bounds = network_bounds(network)
+    for obstacle in _obstacles(network, bounds):
+        raise RegisterError(obstacle)
+    return bounds
+
+
+def obstacles(network: IntegerNetwork, *, ranges: bool = True) -> Iterator[str]:
+    """Yield every line that :func:`check` would raise, were it alone.
+
+    Parameters
+    ----------
+    ranges : False leaves out the membrane potentials, which :func:`chip.obstacles` has too
+    """
+    yield from _obstacles(network, network_bounds(network) if ranges else {})
+
+
+def _obstacles(network: IntegerNetwork, bounds: dict[str, MembraneRange]) -> Iterator[str]:
     for connection in network.connections:
         sums = partial_sum_bound(connection, payload_range(connection, network.input))
         channel = int(np.argmax(sums))
         if sums[channel] >= FLOAT32_EXACT:
-            raise RegisterError(
+            yield (
                 f"connection '{connection.name}', channel {channel}: a partial sum may reach "
                 f"{sums[channel]}, float32 is exact below {FLOAT32_EXACT}; "
                 "use fewer weight bits or a smaller payload range"
             )
-    bounds = network_bounds(network)
     for name, bound in bounds.items():
         low, high = bound.low, bound.high
         channel = int(np.argmax(np.maximum(high - V_MAX, V_MIN - low)))
         if high[channel] > V_MAX or low[channel] < V_MIN:
             above = high[channel] - V_MAX >= V_MIN - low[channel]
-            raise RegisterError(
+            yield (
                 f"population '{name}', channel {channel}: the membrane potential may reach "
                 f"{high[channel] if above else low[channel]}, the {V_BITS}-bit register holds "
                 f"{V_MIN} to {V_MAX}; lower the population with fewer fractional bits"
             )
-    return bounds
 
 
 def largest_shift(

@@ -18,6 +18,7 @@ import click
 
 from dsr_deploy import __version__, files
 from dsr_deploy.console import environment, failures, printing
+from dsr_deploy.console.check import check
 from dsr_deploy.console.command import Stages
 from dsr_deploy.console.interrupt import interruptible
 from dsr_deploy.console.options import Directory, common, moved_data, training_options
@@ -292,6 +293,9 @@ def report(
 
     path = report_run(run_directory.find(runs[0] if runs else directory))
     printing.result(as_json, {"report": str(path)}, summaries.reported(path))
+
+
+cli.add_command(check)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ numbers that each one writes, and says why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ class Arithmetic:
     """One step of time of a neuron::
 
         keep = 1 - dt / tau (euler) or exp(-dt / tau) (exponential); IF: 1
-        gain = r * dt / tau (scaled; IF: r * dt) or r (added)
+        gain = r * dt / tau (scaled; IF: r * dt) or r (added; if_added for IF)
         i = keep_syn * i + w_in * dt / tau_syn * x         (CubaLIF; others: i = x)
         u = v_leak + keep * (v - v_leak) + gain * i  - v_threshold * s[t-1] if late
         s = u >= v_threshold, or u > v_threshold; many: trunc(u / v_threshold), at least 0
@@ -41,6 +41,7 @@ class Arithmetic:
     reset : zero means to v_reset, which is 0 in most files
     late : whether v_threshold is subtracted at the next step, after the leak
     many : whether a neuron may fire several times in one timestep
+    if_added : whether a current counts r times in neurons without a leak
     """
 
     exporter: str
@@ -51,6 +52,7 @@ class Arithmetic:
     reset: Reset = "zero"
     late: bool = False
     many: bool = False
+    if_added: bool = False
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):
@@ -64,23 +66,26 @@ class Arithmetic:
 
     def gain(self, node: Neurons) -> Float64:
         """Return what a current is multiplied by before it is added to the potential."""
+        if node.tau is None:
+            return node.r if self.if_added else node.r * self.dt
         if self.current == "added":
             return node.r
-        if node.tau is None:
-            return node.r * self.dt
         with np.errstate(invalid="ignore"):
             # r = tau / dt makes a current count as it is, for an infinite tau too
             scaled = np.where(np.isinf(node.tau) & np.isinf(node.r), 1, node.r * self.dt / node.tau)
         return np.asarray(scaled, np.float64)
 
     def __str__(self) -> str:
+        dt = "tau in timesteps" if self.dt == 1 else f"dt {self.dt:.6g} s"
+        leak = "1 - dt / tau" if self.leak == "euler" else "exp(-dt / tau)"
+        gain = "r" if self.current == "added" else "r dt / tau"
         fires = "above" if self.strict else "at or above"
         reset = "subtracts v_threshold" if self.reset == "subtract" else "sets v to v_reset"
         when = " at the next timestep" if self.late and self.reset == "subtract" else ""
         times = "several times" if self.many else "once"
         return (
-            f"taken for {self.exporter}'s: dt {self.dt:g} s, {self.leak} leak, current "
-            f"{self.current}; fires {fires} v_threshold, at most {times} in a timestep; a spike "
+            f"read as {self.exporter} computes: {dt}, v keeps {leak}, a current counts {gain} "
+            f"times; a neuron fires {fires} v_threshold, {times} in a timestep at most; a spike "
             f"{reset}{when}"
         )
 
@@ -91,10 +96,12 @@ CONVENTIONS: Final = {
     "snntorch": Arithmetic("snnTorch", 1e-4, reset="subtract", late=True),
     # norse 1.1.0: torch/functional/lif_box.py:95-101, iaf.py:93-97 (a current counts as it is),
     # heaviside.py:20 (above), torch/utils/export_nir.py (r = 1), dt of its modules: 0.001
-    "norse": Arithmetic("Norse", 1e-3),
+    "norse": Arithmetic("Norse", 1e-3, if_added=True),
     # sinabs 3.1.3: nir.py:156-171 (r = 1), layers/lif.py:121 (exp(-1 / tau), tau in timesteps),
     # activation/spike_generation.py:39 (MultiSpike) and reset_mechanism.py:45
-    "sinabs": Arithmetic("Sinabs", 1.0, "exponential", "added", False, "subtract", many=True),
+    "sinabs": Arithmetic(
+        "Sinabs", 1.0, "exponential", "added", False, "subtract", many=True, if_added=True
+    ),
     # rockpool: nn/modules/torch/nir.py:_extract_rockpool_module (r = tau exp(-dt / tau) / dt),
     # lif_neuron_torch.py: StepPWL (floor(x + 1), at least 0), dt 1 ms
     "rockpool": Arithmetic("Rockpool", 1e-3, "exponential", "scaled", False, "subtract", many=True),
@@ -120,53 +127,79 @@ def named(name: str) -> Arithmetic:
     return CONVENTIONS[name]
 
 
-def recognise(network: ForeignNetwork) -> tuple[str, str]:
-    """Return the framework that wrote a network, by name, and what it was told from.
+def recognise(network: ForeignNetwork, framework: str | None = None) -> tuple[Arithmetic, str]:
+    """Return the arithmetic of a network, and what it was told from.
 
-    It is ``nir`` where the numbers are nobody's.
+    Parameters
+    ----------
+    framework : the name of one of :data:`CONVENTIONS`; None tells it from the numbers, and takes
+        NIR's own equations where they are nobody's
+
+    Raises
+    ------
+    UserError
+        If there is no such framework.
     """
-    for name, node in network.neurons().items():
-        for convention, reason in _evidence(node):
-            return convention, f"node '{name}': {reason}"
+    name, reason = framework, "as chosen"
+    if name is None:
+        name, reason = _told(network)
+    arithmetic = named(name)
+    if arithmetic.exporter == "Rockpool":
+        dts = [rockpool_dt(n) for n in network.neurons().values() if n.tau is not None]
+        arithmetic = replace(arithmetic, dt=dts[0]) if dts else arithmetic
+    return arithmetic, reason
+
+
+def _told(network: ForeignNetwork) -> tuple[str, str]:
+    for key, node in network.neurons().items():
+        if (evidence := _evidence(node)) is not None:
+            return evidence[0], f"node '{key}': {evidence[1]}"
     return "nir", "its numbers are no framework's that is known here"
 
 
 def rockpool_dt(node: Neurons) -> float:
-    """Return the dt in seconds that Rockpool wrote into r = tau exp(-dt / tau) / dt."""
+    """Return the dt in seconds that Rockpool wrote into r = tau exp(-dt / tau) / dt.
+
+    It is Rockpool's own default where r is none that a timestep gives.
+    """
     assert node.tau is not None
-    ratio, x = 1 / float(node.r.flat[0]), 0.0
+    r, tau = float(node.r.flat[0]), float(node.tau.flat[0])
+    if not (0.01 < r < 1e9 and tau < np.inf):
+        return CONVENTIONS["rockpool"].dt
+    ratio, x = 1 / r, 0.0
     for _ in range(50):  # Newton: x exp(x) = 1 / r
         x -= (x * np.exp(x) - ratio) / (np.exp(x) * (1 + x))
-    return float(x * node.tau.flat[0])
+    return float(x * tau)
 
 
-def _evidence(node: Neurons) -> list[tuple[str, str]]:
-    """Return who may have written these neurons, and why; the first is the likeliest."""
+def _evidence(node: Neurons) -> tuple[str, str] | None:
+    """Return who may have written these neurons, and why; None where nobody's."""
     one_for_all = node.r.ndim == 0
     if node.type == "IF":
         if _near(node.r, 1 / CONVENTIONS["spikingjelly"].dt):
-            return [("spikingjelly", "IF with r = 1 / 0.0001")]
+            return ("spikingjelly", "IF with r = 1 / 0.0001")
         if _near(node.r, 1):
-            single = node.v_threshold is not None and node.v_threshold.ndim == 0
-            why = "IF with r = 1, v_threshold of"
-            return [("norse", f"{why} one value")] if single else [("sinabs", f"{why} each neuron")]
-        return []
+            assert node.v_threshold is not None
+            if node.v_threshold.ndim == 0:
+                return ("norse", "IF with r = 1, one v_threshold for all")
+            return ("sinabs", "IF with r = 1, v_threshold of each neuron")
+        return None
     if node.tau is None:
-        return []
+        return None
     if _near(node.r * 1e-4, node.tau):
         if one_for_all:
-            return [("snntorch", f"{node.type} with r = tau / 0.0001, one for all")]
-        return [("spikingjelly", f"{node.type} with r = tau / 0.0001 of each neuron")]
+            return ("snntorch", f"{node.type} with r = tau / 0.0001, one for all")
+        return ("spikingjelly", f"{node.type} with r = tau / 0.0001 of each neuron")
     if _near(node.r, 1):
         if node.tau.min() >= 1:
-            return [("sinabs", f"{node.type} with r = 1, tau in timesteps")]
+            return ("sinabs", f"{node.type} with r = 1, tau in timesteps")
         if one_for_all:
-            return [("norse", f"{node.type} with r = 1, tau in seconds")]
-        return [("spikingjelly", f"{node.type} with r = 1 of each neuron, tau in seconds")]
+            return ("norse", f"{node.type} with r = 1, tau in seconds")
+        return ("spikingjelly", f"{node.type} with r = 1 of each neuron, tau in seconds")
     dt = rockpool_dt(node) if node.r.min() > 1 else 0.0
     if dt and any(_near(np.array(dt), nice) for nice in (1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)):
-        return [("rockpool", f"{node.type} with r = tau exp(-dt / tau) / dt for a dt of {dt:.3g}")]
-    return []
+        return ("rockpool", f"{node.type} with r = tau exp(-dt / tau) / dt for a dt of {dt:.3g}")
+    return None
 
 
 def _near(values: Float64, wanted: Float64 | float) -> bool:

@@ -143,6 +143,13 @@ class Obstacle:
     def __str__(self) -> str:
         return f"{self.place}: {self.reason}; {self.way_out}"
 
+    @classmethod
+    def of_line(cls, line: str) -> Obstacle:
+        """Return the obstacle of a line ``place: reason; way out``, as the chip side has them."""
+        place, _, rest = line.partition(": ")
+        reason, _, way_out = rest.partition("; ")
+        return cls(place, reason, way_out)
+
 
 @dataclass(frozen=True, eq=False)
 class ForeignNetwork:

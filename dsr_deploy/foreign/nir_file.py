@@ -74,6 +74,10 @@ def from_arrays(arrays: hdf5.Arrays, where: str) -> ForeignNetwork:
     UserError
         As :func:`read`.
     """
+    if any(name.startswith("layer/") for name in arrays):
+        raise UserError(
+            f"{where}: an HDF5 file, perhaps a network of lava-dl; only files of NIR are read"
+        )
     if str(arrays.get("node/type")) != "NIRGraph":
         raise UserError(f"{where}: an HDF5 file, but not one of NIR; {_EXPORT_AGAIN}")
     fields: dict[str, Fields] = {}
@@ -142,9 +146,12 @@ def _node(fields: Fields) -> Node:
 
 
 def _known(kind: str, fields: Fields) -> Node:
-    if kind in ("Input", "Output"):
-        shape = tuple(_wholes(fields, "shape", 0, least=1))
-        return Inlet(shape) if kind == "Input" else Outlet(shape)
+    if kind == "Input":
+        return Inlet(tuple(_wholes(fields, "shape", 0, least=1)))
+    if kind == "Output":
+        if "shape" in fields and not fields["shape"].size:  # after neurons of one parameter each
+            return Outlet(())
+        return Outlet(tuple(_wholes(fields, "shape", 0, least=1)))
     if kind in get_args(NeuronType):
         return _neurons(kind, fields)  # type: ignore[arg-type]
     if kind in ("Linear", "Affine"):

@@ -52,8 +52,9 @@ def naive(framework: str, currents: NDArray[np.float64]) -> NDArray[np.float64]:
 def test_neurons_step_as_their_framework_does(framework: str) -> None:
     graph = graphs.chain((6,), nir.Scale(np.full(6, 1.5)), graphs.neurons(framework, (6,)))
     network = graphs.read(graph)
-    told, _ = arithmetic.recognise(network)
-    assert told == framework
+    steps, _ = arithmetic.recognise(network)
+    assert steps.exporter == arithmetic.named(framework).exporter
+    assert steps.dt == pytest.approx(arithmetic.named(framework).dt)
     inputs = graphs.rng(3).normal(0.3, 1, size=(2, 40, 6))
     run = simulate.simulate(network, inputs, arithmetic.named(framework))
     for sample, spikes in zip(inputs, run.output, strict=True):
@@ -72,6 +73,21 @@ def test_whether_a_neuron_fires_at_its_threshold(framework: str, at_threshold: i
     chosen = replace(arithmetic.named(framework), dt=1.0)
     run = simulate.simulate(graphs.read(graph), np.ones((1, 1, 1)), chosen)
     assert run.output.item() == at_threshold
+
+
+@pytest.mark.parametrize(("framework", "r"), [("norse", 1.0), ("spikingjelly", 1e4)])
+def test_neurons_without_a_leak_take_each_input_once(framework: str, r: float) -> None:
+    shape = (3,) if framework == "spikingjelly" else ()
+    node = nir.IF(
+        r=np.full(shape, r), v_threshold=np.full(shape, 1.0), v_reset=np.full(shape, 0.25)
+    )
+    network = graphs.read(graphs.chain((3,), node))
+    steps, _ = arithmetic.recognise(network)
+    assert steps == arithmetic.named(framework)
+    run = simulate.simulate(network, np.full((1, 7, 3), 0.375), steps)
+    # 0.375, 0.75, 1.125: fires; 0.625, 1.0: at the threshold; else 1.375
+    times = [0, 0, 1, 0, 1, 0, 1] if framework == "spikingjelly" else [0, 0, 1, 0, 0, 1, 0]
+    np.testing.assert_array_equal(run.output[0], np.tile(times, (3, 1)).T)
 
 
 def test_a_whole_network_is_its_layers_one_after_another() -> None:
@@ -143,7 +159,7 @@ def test_a_synaptic_current_decays_by_its_own_constant() -> None:
         w_in=2 * one,
     )
     network = graphs.read(graphs.chain((1,), node))
-    assert arithmetic.recognise(network)[0] == "snntorch"
+    assert arithmetic.recognise(network)[0] == arithmetic.named("snntorch")
     inputs = graphs.rng(7).normal(0.3, 0.7, size=(1, 50, 1))
     run = simulate.simulate(network, inputs, arithmetic.named("snntorch"))
     current = potential = fired = 0.0
@@ -169,8 +185,9 @@ def test_what_cannot_be_run_is_one_line() -> None:
 
 def test_an_arithmetic_says_what_it_is() -> None:
     assert str(arithmetic.named("snntorch")) == (
-        "taken for snnTorch's: dt 0.0001 s, euler leak, current scaled; fires above v_threshold, "
-        "at most once in a timestep; a spike subtracts v_threshold at the next timestep"
+        "read as snnTorch computes: dt 0.0001 s, v keeps 1 - dt / tau, a current counts "
+        "r dt / tau times; a neuron fires above v_threshold, once in a timestep at most; a spike "
+        "subtracts v_threshold at the next timestep"
     )
     with pytest.raises(UserError) as raised:
         arithmetic.named("nest")
@@ -185,6 +202,6 @@ def test_an_arithmetic_says_what_it_is() -> None:
 def test_numbers_of_no_framework_are_taken_for_those_of_nir() -> None:
     network = graphs.read(graphs.chain((2,), graphs.lif((2,), 0.02, 0.3)))
     assert arithmetic.recognise(network) == (
-        "nir",
+        arithmetic.named("nir"),
         "its numbers are no framework's that is known here",
     )
