@@ -16,6 +16,12 @@ import numpy as np
 from dsr_deploy.errors import UserError
 from dsr_deploy.foreign.network import Float64, ForeignNetwork, Neurons
 
+NORSE_1_1_DT: Final = 1e-6
+"""Seconds that stand for a timestep of 1 ms in files of Norse 1.1.0.
+
+Its export_nir.py:37 writes dt / tau_mem_inv for tau, 0.001 times the time constant.
+"""
+
 Leak = Literal["euler", "exponential"]
 Current = Literal["scaled", "added"]
 Reset = Literal["subtract", "zero"]
@@ -147,6 +153,11 @@ def recognise(network: ForeignNetwork, framework: str | None = None) -> tuple[Ar
     if arithmetic.exporter == "Rockpool":
         dts = [rockpool_dt(n) for n in network.neurons().values() if n.tau is not None]
         arithmetic = replace(arithmetic, dt=dts[0]) if dts else arithmetic
+    if arithmetic.exporter == "Norse":
+        taus = [float(n.tau.min()) for n in network.neurons().values() if n.tau is not None]
+        if taus and NORSE_1_1_DT < min(taus) <= arithmetic.dt:  # nothing of v would stay
+            arithmetic = replace(arithmetic, dt=NORSE_1_1_DT)
+            reason += "; tau a thousandth of what it is, as Norse 1.1.0 writes it"
     return arithmetic, reason
 
 

@@ -31,6 +31,17 @@ MAX_DEPTH: Final = 16
 SECONDS: Final = 60
 """How long the reading may take; a large file takes a few."""
 
+_DAMAGED: Final = (
+    *(OSError, RuntimeError, MemoryError, ArithmeticError),
+    *(LookupError, ValueError, TypeError, AttributeError),
+)
+"""What h5py raises where HDF5 stumbles."""
+
+
+class Hdf5Error(ValueError):
+    """A file that is not read; the message is one line and tells why."""
+
+
 Arrays = dict[str, NDArray[Any]]
 _REFUSED: Final = 3
 """Exit code of the process where it says why in one line."""
@@ -67,38 +78,40 @@ def from_bytes(data: bytes) -> Arrays:
 
     Raises
     ------
-    ValueError
+    Hdf5Error
         If they are not a whole file, or hold more than the limits of this module.
     """
     if not data.startswith(SIGNATURE):
-        raise ValueError("not an HDF5 file; export it again")
+        raise Hdf5Error("not an HDF5 file; export it again")
     arrays: Arrays = {}
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             _collect(file, "", arrays, 0)
-    except (OSError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+    except Hdf5Error:
+        raise
+    except _DAMAGED as error:
         reason = printable(str(error).partition("\n")[0])
-        raise ValueError(f"not a whole HDF5 file ({reason}); export it again") from None
+        raise Hdf5Error(f"not a whole HDF5 file ({reason}); export it again") from None
     return arrays
 
 
 def _collect(group: h5py.Group, place: str, arrays: Arrays, depth: int) -> None:
     """Add the arrays of ``group``; only what lies in the file itself is followed."""
     if depth > MAX_DEPTH:
-        raise ValueError(f"groups are nested more than {MAX_DEPTH} deep; export it again")
+        raise Hdf5Error(f"groups are nested more than {MAX_DEPTH} deep; export it again")
     for name in group:
         where = f"{place}{name}"
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"'{printable(where)}' is a link to elsewhere; export it again")
+            raise Hdf5Error(f"'{printable(where)}' is a link to elsewhere; export it again")
         item = group[name]
         if isinstance(item, h5py.Group):
             _collect(item, f"{where}/", arrays, depth + 1)
             continue
         if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
-            raise ValueError(f"'{printable(where)}' is not an array in the file; export it again")
+            raise Hdf5Error(f"'{printable(where)}' is not an array in the file; export it again")
         used = sum(array.nbytes for array in arrays.values())
         if len(arrays) >= MAX_ITEMS or used + item.nbytes > MAX_BYTES:
-            raise ValueError(
+            raise Hdf5Error(
                 f"it holds more than {MAX_ITEMS} arrays or {MAX_BYTES} bytes; split the network"
             )
         arrays[where] = _plain(item[()])
@@ -109,7 +122,7 @@ def _plain(value: Any) -> NDArray[Any]:
     array = np.asarray(value)
     if array.dtype.kind not in "OS":
         if array.dtype.kind not in "biuf":
-            raise ValueError(f"an array of {array.dtype} is no number; export it again")
+            raise Hdf5Error(f"an array of {array.dtype} is no number; export it again")
         return array
     texts = [
         item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
@@ -125,8 +138,8 @@ def main() -> int:
     except OSError as error:
         sys.stderr.write(f"cannot be read ({error.strerror})")
         return _REFUSED
-    except (ValueError, MemoryError) as error:
-        sys.stderr.write(str(error) or "out of memory")
+    except Hdf5Error as error:
+        sys.stderr.write(str(error))
         return _REFUSED
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]

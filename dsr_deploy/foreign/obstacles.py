@@ -56,7 +56,11 @@ def _ends(network: ForeignNetwork) -> Iterator[Obstacle]:
     if not network.neurons():
         yield Obstacle("network", "it has no neurons", "put IF or LIF neurons after the layers")
     for name, node in network.nodes.items():
-        if isinstance(node, Inlet) and len(network.shapes[name]) not in (1, 3):
+        if (
+            isinstance(node, Inlet)
+            and name in network.shapes
+            and len(network.shapes[name]) not in (1, 3)
+        ):
             yield Obstacle(
                 f"node '{name}'",
                 f"an input of shape {network.shapes[name]}",

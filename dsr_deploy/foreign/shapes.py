@@ -27,6 +27,9 @@ from dsr_deploy.foreign.network import (
 
 _EXPORT_AGAIN: Final = "correct the layer, and export it again"
 
+MAX_VALUES: Final = 1 << 24
+"""Of a layer, as in an integer network."""
+
 
 class _ShapeError(Exception):
     """A node does not fit what comes in."""
@@ -48,6 +51,10 @@ def infer(network: ForeignNetwork) -> ForeignNetwork:
             continue
         if isinstance(node, Inlet):
             shapes[name] = _plain(node.shape)
+            if prod(node.shape) > MAX_VALUES:
+                text = f"an input of {prod(node.shape):,} values, at most {MAX_VALUES:,} are read"
+                obstacles.append(Obstacle(f"node '{name}'", text, _EXPORT_AGAIN))
+                del shapes[name]
             continue
         sources = network.sources(name)
         incoming = {shapes[source] for source in sources if source in shapes}
@@ -119,6 +126,9 @@ def _windowed(node: Convolution | Pool, shape: Shape) -> Shape:
     ]
     if min(sizes) < 1:
         raise _ShapeError(f"a window of {window} does not fit into shape {shape}")
+    padded = prod(n + 2 * p for n, p in zip(shape[1:], node.padding, strict=True)) * shape[0]
+    if (largest := max(padded, channels * sizes[0] * sizes[1])) > MAX_VALUES:
+        raise _ShapeError(f"{largest:,} values with its padding, at most {MAX_VALUES:,} are read")
     return channels, sizes[0], sizes[1]
 
 

@@ -133,6 +133,17 @@ def test_a_node_that_does_not_fit_is_named(node: nir.NIRNode, line: str) -> None
     assert graphs.obstacles(network) == [f"node '0': {line}"]
 
 
+def test_sizes_that_no_layer_has_are_refused_before_they_are_allocated() -> None:
+    graph = graphs.chain((2, 8, 6), graphs.conv(4, 2, padding=(4000, 4000)))
+    assert graphs.obstacles(graphs.read(graph)) == [
+        "node '0': 256,320,096 values with its padding, at most 16,777,216 are read; " + AGAIN
+    ]
+    graph = graphs.chain((4097, 4096), nir.Scale(np.ones(1)))
+    assert graphs.obstacles(graphs.read(graph)) == [
+        "node 'input': an input of 16,781,312 values, at most 16,777,216 are read; " + AGAIN
+    ]
+
+
 def test_everything_wrong_is_named_at_once() -> None:
     graph = graphs.chain((3,), nir.Delay(np.ones(3)), graphs.affine(2, 3), graphs.affine(2, 4))
     graph.edges += [("input", "2"), ("input", "1")]
@@ -211,12 +222,12 @@ def test_a_small_file_of_huge_arrays_is_refused() -> None:
     with h5py.File(buffer, "w") as file:
         file.create_dataset("x", (1 << 28,), "f8", chunks=(1 << 20,), compression="gzip")
     assert len(buffer.getvalue()) < 10_000
-    with pytest.raises(ValueError, match="more than 100000 arrays or 1073741824 bytes"):
+    with pytest.raises(hdf5.Hdf5Error, match="more than 100000 arrays or 1073741824 bytes"):
         hdf5.from_bytes(buffer.getvalue())
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.9, 0.99])
 def test_a_truncated_file_is_refused(keep: float) -> None:
     data = graphs.to_bytes(small())
-    with pytest.raises(ValueError, match=r"^not a whole HDF5 file \(.*\); export it again$"):
+    with pytest.raises(hdf5.Hdf5Error, match=r"^not a whole HDF5 file \(.*\); export it again$"):
         hdf5.from_bytes(data[: int(keep * len(data))])

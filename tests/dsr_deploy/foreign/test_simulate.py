@@ -183,6 +183,20 @@ def test_what_cannot_be_run_is_one_line() -> None:
         simulate.simulate(broken, np.ones((1, 1, 3)), arithmetic.named("nir"))
 
 
+def test_time_constants_of_norse_1_1_are_a_thousandth() -> None:
+    """LIFBoxCell(tau_mem_inv=250) as 1.1.0 exports it keeps 0.75 of v, as in later versions."""
+    network = graphs.read(graphs.chain((2,), graphs.lif((1,), 1e-3 / 250, 1.0, 0.25)))
+    steps, reason = arithmetic.recognise(network)
+    assert steps == replace(arithmetic.named("norse"), dt=1e-6)
+    assert reason == (
+        "node '0': LIF with r = 1, tau in seconds; tau a thousandth of what it is, as Norse 1.1.0 "
+        "writes it"
+    )
+    inputs = graphs.rng(3).normal(0.3, 1, size=(1, 40, 2))
+    run = simulate.simulate(network, inputs, steps)
+    np.testing.assert_array_equal(run.output[0], naive("norse", inputs[0]))
+
+
 def test_an_arithmetic_says_what_it_is() -> None:
     assert str(arithmetic.named("snntorch")) == (
         "read as snnTorch computes: dt 0.0001 s, v keeps 1 - dt / tau, a current counts "
