@@ -21,7 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import prod
+from typing import Final
 
 import numpy as np
 import torch
@@ -41,9 +43,13 @@ from dsr_deploy.foreign.network import (
     Pool,
     Scale,
     Shape,
-    Unknown,
 )
 from dsr_deploy.foreign.simulate import evaluate
+
+MAX_PATHS: Final = 256
+"""Most ways between populations that lead to one of them."""
+MAX_LENGTH: Final = 64
+"""Most nodes of such a way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +99,15 @@ def compose(network: ForeignNetwork) -> Composition:
     obstacles: list[Obstacle] = []
     biases: dict[str, Float64] = {}
     for target in network.neurons():
-        before = {node for path in _paths(network, target) for node in (*path, target)}
-        if not before or not before <= set(network.shapes):
+        if not _between(network, target) <= set(network.shapes):
+            continue
+        paths = list(islice(_paths(network, target), MAX_PATHS + 1))
+        if len(paths) > MAX_PATHS or any(len(path) > MAX_LENGTH for path in paths):
+            reason = f"more than {MAX_PATHS} ways or {MAX_LENGTH} layers lead to it"
+            obstacles.append(Obstacle(f"node '{target}'", reason, "put neurons between"))
             continue
         biases[target] = _bias(network, target)
-        for source, *path in _paths(network, target):
+        for source, *path in paths:
             link = _link(network, source, target, path)
             if isinstance(link, Link):
                 links.append(link)
@@ -119,17 +129,34 @@ def _link(network: ForeignNetwork, source: str, target: str, path: list[str]) ->
     return Link(source, target, composed, tuple(path))
 
 
-def _paths(network: ForeignNetwork, target: str) -> Iterator[list[str]]:
-    """Yield every way to ``target`` from neurons or the input: that node, then those between."""
-    known = list(network.nodes)
-    for source in network.sources(target):
-        if known.index(source) >= known.index(target):
-            continue  # closes a loop
-        node = network.nodes[source]
-        if isinstance(node, Neurons | Inlet):
+def _between(network: ForeignNetwork, target: str) -> set[str]:
+    """Return ``target`` and all that leads to it, back to neurons or the input."""
+    found, open_ends = {target}, [target]
+    while open_ends:
+        for source in _sources(network, open_ends.pop()):
+            if source not in found:
+                found.add(source)
+                if not isinstance(network.nodes[source], Neurons | Inlet):
+                    open_ends.append(source)
+    return found
+
+
+def _sources(network: ForeignNetwork, target: str) -> list[str]:
+    """Return the nodes that lead to ``target``, but for those that close a loop."""
+    place = {name: i for i, name in enumerate(network.nodes)}
+    return [source for source in network.sources(target) if place[source] < place[target]]
+
+
+def _paths(network: ForeignNetwork, target: str, length: int = 0) -> Iterator[list[str]]:
+    """Yield every way to ``target`` from neurons or the input: that node, then those between.
+
+    A way that is too long begins with any node.
+    """
+    for source in _sources(network, target):
+        if isinstance(network.nodes[source], Neurons | Inlet) or length >= MAX_LENGTH:
             yield [source]
-        elif not isinstance(node, Unknown | Outlet):
-            for path in _paths(network, source):
+        else:
+            for path in _paths(network, source, length + 1):
                 yield [*path, source]
 
 
@@ -141,7 +168,7 @@ def _bias(network: ForeignNetwork, target: str) -> Float64:
         if name not in values:
             node = network.nodes[name]
             shape = network.shapes[name]
-            if isinstance(node, Neurons | Inlet) or not network.sources(name):
+            if isinstance(node, Neurons | Inlet) or not _sources(network, name):
                 values[name] = torch.zeros((1, 1, *shape), dtype=torch.float64)
             else:
                 values[name] = evaluate(node, incoming(name))
@@ -149,7 +176,7 @@ def _bias(network: ForeignNetwork, target: str) -> Float64:
 
     def incoming(name: str) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float64)
-        for source in network.sources(name):
+        for source in _sources(network, name):
             total = total + value(source)
         return total
 
@@ -160,7 +187,7 @@ def _then(
     first: Convolution | Affine | None, node: Node, source: Shape, here: Shape
 ) -> Convolution | Affine | _Refusal | None:
     """Return ``node`` after ``first``, which leads from shape ``source`` to shape ``here``."""
-    if isinstance(node, Flatten):
+    if isinstance(node, Flatten | Outlet):
         return first
     if isinstance(node, Scale):
         return _scaled(first, node.factor, source, here)

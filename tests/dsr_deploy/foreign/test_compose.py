@@ -199,3 +199,28 @@ def test_factors_of_each_position_are_refused_before_a_convolution() -> None:
 def test_what_cannot_be_read_is_left_out() -> None:
     network = chain((3,), nir.Delay(np.ones(3)), graphs.affine(2, 3))
     assert compose.compose(network).links == ()
+
+
+def test_ways_that_multiply_are_refused() -> None:
+    """Thirty pairs of ways side by side make 2**30 ways; a chain of 100 layers is one."""
+    pairs = graphs.chain((2,), *(graphs.affine(2, 2) for _ in range(30)))
+    for i in range(29):
+        pairs.nodes[f"beside{i}"] = graphs.affine(2, 2)
+        pairs.edges += [(str(i), f"beside{i}"), (f"beside{i}", str(i + 1))]
+    long = graphs.chain((2,), *(graphs.affine(2, 2) for _ in range(100)))
+    for graph, last in ((pairs, "29"), (long, "99")):
+        graph.nodes["end"] = graphs.neurons("snntorch", ())
+        graph.edges = [*(e for e in graph.edges if e[1] != "output"), (last, "end")]
+        graph.edges.append(("end", "output"))
+        composition = compose.compose(graphs.read(graph))
+        assert not composition.links
+        assert list(map(str, composition.obstacles)) == [
+            "node 'end': more than 256 ways or 64 layers lead to it; put neurons between"
+        ]
+
+
+def test_an_output_in_the_middle_is_passed() -> None:
+    graph = graphs.chain((3,), graphs.affine(2, 3), graphs.neurons("snntorch", ()))
+    graph.edges = [("input", "0"), ("0", "output"), ("output", "1")]
+    [link] = compose.compose(graphs.read(graph)).links
+    assert link.path == ("0", "output")
