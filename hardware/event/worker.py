@@ -147,10 +147,10 @@ class State:
         self.layer = layer
         self.neurons = _neurons(layer)
         self.sent = _events(layer.population.shape, rows, index)
-        self.held = _filled([link.wiring for link in layer.held], 1, _SILENT)
-        self.wirings = _filled([link.wiring for link in layer.links], 2, _SILENT)
+        self.held = _filled([link.wiring for link in layer.held], 2, _SILENT)
+        self.wirings = _filled([link.wiring for link in layer.links], 4, _SILENT)
         # A silent wire reads nothing of its source.
-        self.sources = _filled([sent[link.source] for link in layer.links], 2, self.sent)
+        self.sources = _filled([sent[link.source] for link in layer.links], 4, self.sent)
         self.image = sent[INPUT]
         self.clear(0)
 

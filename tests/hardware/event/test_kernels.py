@@ -193,21 +193,23 @@ def test_a_leak_halves_the_potential(keep: int) -> None:
 
 def test_samples_begin_at_rest_with_their_own_image_and_go_on_between_blocks() -> None:
     identity = channelwise("identity", 8)
-    silent = wire(identity, (8, 1, 1), unit=0)._replace(rows=np.zeros((0, 3), np.int32))
+    none = {"rows": np.zeros((0, 3), np.int32), "fan": np.zeros(0, np.int32)}
+    silent = wire(identity, (8, 1, 1), unit=0)._replace(**none)
     image, sent = room(1, 2), room(1, 4)
     image = image._replace(payloads=np.full((2, 999), 2, np.int8))
     image.starts[:] = 0, 2
     image.channels[:, :2] = (3, 4), (5, 6)
     state = neurons(np.full((1, 8), 50), 8, bias=np.full(8, 10, np.int32), held_exponent=1,
                     holds=True)  # fmt: skip
-    counted = np.zeros((3, 2), np.int64)
-    held, pair = (wire(identity, (8, 1, 1), unit=0),), (silent, silent)
-    arrays = (held, image, pair, (sent, sent), state, sent, counted)
+    counted = np.zeros((6, 2), np.int64)
+    # As many as the worker fills up to, so that the kernel is compiled once for both.
+    held, four = (wire(identity, (8, 1, 1), unit=0), silent), (silent,) * 4
+    arrays = (held, image, four, (sent,) * 4, state, sent, counted)
     # The weights are -1 to 6: channels 5 and 6 of the second image weigh 4 and 5.
     currents = np.array([10, 10, 10, 10, 10, 10 + 2 * 2 * 4, 10 + 2 * 2 * 5, 10])
     assert kernels.run(2, 2, True, *arrays) == (0, 2 * 30)
     assert state.v.tolist() == [(2 * currents).tolist()]
-    assert counted.tolist() == [[4, 4], [0, 0], [0, 0]]
+    assert counted.tolist() == [[4, 4], *[[0, 0]] * 5]
     assert not state.total.any()
     assert kernels.run(1, 3, False, *arrays) == (0, 120)
     fired = 5 * currents >= 100
