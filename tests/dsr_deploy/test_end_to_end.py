@@ -71,6 +71,7 @@ def test_vgg11_on_event_recordings(
     assert report["timesteps"] == 4
 
 
+@pytest.mark.slow
 def test_resnet20_on_image_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ CARD = ("cuda", 100, 32)
 multiplies pairs of floats, where the assembler joins more than it is allowed to."""
 
 
+@pytest.mark.slow
 def test_kernels_give_the_bits_of_numba_and_torch_in_the_interpreter() -> None:
     # In a process of its own: the interpreter is chosen once, when triton is imported.
     done = subprocess.run(

@@ -86,6 +86,7 @@ def forget(decay: int, one: int) -> Callable[[Array], Array]:
     return leak
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fine_grid")
 @FUZZ
 @given(case=quantizations(odd=(0.0,)))

@@ -132,6 +132,7 @@ def test_no_thread_of_a_group_outlives_it(tmp_path: Path) -> None:
     assert launcher.wait(process, logs) == launcher.Ended(0, 2 * ("True\n0\n",), ("", ""))
 
 
+@pytest.mark.slow
 def test_a_failure_of_all_is_told_once(tmp_path: Path) -> None:
     line = ("train", "--dataset", "imagefolder", "--data-dir", "none", "--run", "run")
     ended = launcher.run(*line, cwd=tmp_path, processes=2, logs=tmp_path / "logs")

@@ -103,6 +103,7 @@ def test_more_spikes_of_a_neuron_than_16_bits_count_are_all_counted() -> None:
     assert found.populations["out"].spikes.tolist() == [[[timesteps * samples]]]
 
 
+@pytest.mark.slow
 def test_channels_beyond_16_bits_are_told_apart() -> None:
     channels = 2**16 + 8
     chosen = [5, 2**16 + 5]  # their numbers are the same in 16 bits
