@@ -10,9 +10,7 @@ from typing import Any, Final, Literal, TypeVar, get_args
 from dsr_deploy.hardware import profile
 from dsr_deploy.hardware.errors import ProfileError
 from dsr_deploy.hardware.geometry import LARGEST, Kind
-from dsr_deploy.hardware.network import (
-    NeuronKind,
-)
+from dsr_deploy.hardware.network import NeuronKind
 
 Built = TypeVar("Built")
 Certainty = Literal["primary", "secondary", "unchecked", "assumed"]
@@ -28,7 +26,7 @@ LOIHI2_STATEMENT: Final = (
 
 
 def _check(unit: str, value: object, certainty: object) -> None:
-    """Raise ProfileError unless a number of a unit, and how certain it is, are possible."""
+    """Raise ProfileError if a value or its certainty is not allowed; ``unit`` names the value."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise ProfileError(f"{unit} must be a number of at least 0, not {profile.show(value)}")
     if certainty not in get_args(Certainty):

@@ -119,7 +119,7 @@ def _silent(shape: tuple[int, int, int], timesteps: int) -> PopulationCounts:
 
 
 def _entered(network: IntegerNetwork, payloads: NDArray[np.int8]) -> Int64:
-    """Count the payloads other than zero that each input neuron sends, int64 (C, H, W)."""
+    """Count the nonzero payloads that each input neuron sends, int64 (C, H, W)."""
     samples = (0, 1) if network.input.framed else (0,)
     entered: Int64 = np.sum(payloads != 0, axis=samples, dtype=np.int64)
     return entered if network.input.framed else entered * network.timesteps

@@ -25,8 +25,6 @@ from dsr_deploy.measures.tables import Table
 
 SPIKING: Final = "spiking"
 CONVENTIONAL: Final = "conventional, 8-bit"
-
-
 BREAK_EVEN: Final = (
     "break-even: the mean firing rate below which the spiking network takes less than the "
     "conventional one. What spikes take is scaled with the rate; timesteps, input, neuron updates "

@@ -43,8 +43,8 @@ class SynapticOperations:
 
     Attributes
     ----------
-    Effective_MACs : of payloads other than zero with a weight
-    Effective_ACs : of spikes with weights other than zero
+    Effective_MACs : of nonzero payloads with a weight
+    Effective_ACs : of spikes with nonzero weights
     Dense : of every source neuron with every weight, at every timestep
     """
 
@@ -115,7 +115,7 @@ def _operations(network: IntegerNetwork, simulation: Simulation) -> SynapticOper
 
 
 def effective(connection: Connection, spikes: NDArray[np.int64]) -> int:
-    """Count the pairs of a spike and a weight other than zero that has a target.
+    """Count the pairs of a spike and a nonzero weight that has a target.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def effective(connection: Connection, spikes: NDArray[np.int64]) -> int:
     conv = connection.geometry.as_convolution((channels, height, width))
     _, *targets = conv.output_shape((channels, height, width))
     used = connection.as_convolution((channels, height, width)) != 0
-    # of each source channel and tap, the output channels with a weight other than zero
+    # of each source channel and tap, the output channels with a nonzero weight
     fan_out = used.reshape(conv.groups, -1, *used.shape[1:]).sum(axis=1)
     fan_out = fan_out.reshape(channels, *conv.window)
     found = 0

@@ -101,7 +101,7 @@ def _hold(neurons: Any) -> None:
 
 @compiled(nogil=True)
 def pack(payload: NDArray[np.int8], starts: Int32, channels: Any, payloads: Any) -> None:
-    """List the payloads other than zero of one frame, int8 (C, pixels), as events; see Events."""
+    """List the nonzero payloads of one frame, int8 (C, pixels), as events; see Events."""
     events = 0
     for pixel in range(payload.shape[1]):
         starts[pixel] = events

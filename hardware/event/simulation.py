@@ -47,9 +47,8 @@ class ConnectionCounts:
 
     Attributes
     ----------
-    events : spikes (or payloads other than zero) that it carried: of source neurons that have a
-        target in it, which between the strides of a 1x1 window, or beyond the last one, some have
-        not
+    events : spikes, or nonzero payloads, that it carried: those of source neurons that have a
+        target in it. Between the strides of a 1x1 window, and beyond the last one, some have none
     synops : synaptic operations: (event, target neuron) pairs that exist. Targets outside the
         borders do not count, weights of zero do
     """
@@ -73,7 +72,7 @@ class Simulation:
         :meth:`without_scores` returns
     populations : counts by name, in order of evaluation
     connections : counts in the order of the network's connections
-    input_events : payloads other than zero that entered; an image that is shown at every timestep
+    input_events : nonzero payloads that entered; an image that is shown at every timestep
         enters, and is delivered, at every timestep
     timesteps : T
     """

@@ -94,7 +94,7 @@ def word(bits: Any, at: int) -> Any:
 
 
 def lowest_bit(bits: Any) -> int:
-    """Return the place of the lowest bit of a uint64 other than zero."""
+    """Return the place of the lowest bit of a nonzero uint64."""
     number = int(bits)
     return (number & -number).bit_length() - 1
 
