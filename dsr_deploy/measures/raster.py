@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,23 +101,20 @@ def raster(traces: Traces) -> Figure:
     from dsr_deploy.measures.plots import SERIES, WIDTH, own_style
 
     most = _per_layer(traces)
-    blocks, places, top = list[NDArray[np.bool_]](), list[float](), 0
-    for spikes in traces.spikes.values():
-        neurons = spikes[0].reshape(spikes.shape[1], -1)
-        block = neurons[:, spread(neurons.shape[1], most)].T
-        blocks += [block, np.zeros((GAP, spikes.shape[1]), bool)]
-        places.append(top + len(block) / 2)
-        top += len(block) + GAP
-    marks = np.concatenate(blocks[:-1])
-    colours = np.zeros((*marks.shape, 4))  # transparent
-    for layer, (first, block) in enumerate(zip(_starts(blocks[::2]), blocks[::2], strict=True)):
-        rows = slice(first, first + len(block))
+    trains = [spikes[0].reshape(spikes.shape[1], -1) for spikes in traces.spikes.values()]
+    blocks = [neurons[:, spread(neurons.shape[1], most)].T for neurons in trains]
+    *tops, end = np.cumsum([0, *(len(block) + GAP for block in blocks)]).tolist()
+    height, steps = end - GAP, len(trains[0])
+    colours = np.zeros((height, steps, 4))  # transparent
+    for layer, (top, block) in enumerate(zip(tops, blocks, strict=True)):
+        rows = slice(top, top + len(block))
         colours[rows] = to_rgba(SERIES[layer % 2], 0.12)  # a band
         colours[rows][block] = to_rgba(SERIES[layer % 2])
+    places = [top + len(block) / 2 for top, block in zip(tops, blocks, strict=True)]
     with own_style():
-        figure = Figure(figsize=(WIDTH, min(9.0, 0.8 + 0.032 * len(marks))), layout="constrained")
+        figure = Figure(figsize=(WIDTH, min(9.0, 0.8 + 0.032 * height)), layout="constrained")
         axes = figure.add_subplot()
-        extent = (0.5, marks.shape[1] + 0.5, len(marks), 0)
+        extent = (0.5, steps + 0.5, height, 0)
         axes.imshow(colours, aspect="auto", interpolation="nearest", extent=extent)
         axes.set_yticks(places, [escaped(name, keep="") for name in traces.spikes])
         axes.tick_params(axis="y", length=0)
@@ -125,13 +122,6 @@ def raster(traces: Traces) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set(xlabel="timestep")
     return figure
-
-
-def _starts(blocks: Sequence[NDArray[Any]]) -> Iterator[int]:
-    start = 0
-    for block in blocks:
-        yield start
-        start += len(block) + GAP
 
 
 def chosen(traces: Traces, network: IntegerNetwork | None) -> Iterator[Trace]:
