@@ -78,8 +78,8 @@ def estimates(network: IntegerNetwork, simulation: Simulation, chip: Chip) -> li
     lines, mapping = [], map_network(network, chip)
     for name in CONSTANT_SETS:
         constants = load_constants(name)
-        even = break_even_rate(simulation, network, constants, mapping)
-        lines += _lines(SPIKING, estimate(simulation, network, constants, mapping), even)
+        spiking = estimate(simulation, network, constants, mapping)
+        lines += _lines(SPIKING, spiking, break_even_rate(simulation, network, spiking))
         if constants.ann_mac is not None:
             lines += _lines(CONVENTIONAL, estimate_ann(network, constants), None)
     return lines

@@ -40,6 +40,12 @@ def network(hidden: int = 8, bias: int = 1) -> IntegerNetwork:
 PAYLOADS = np.ones((2, 1, 1, 1), np.int8)
 
 
+def even_rate(net: IntegerNetwork, constants: ConstantSet) -> float | None:
+    """Return the break-even rate of ``net`` on the payloads."""
+    simulation = Simulator(net).run(PAYLOADS)
+    return break_even_rate(simulation, net, estimate(simulation, net, constants))
+
+
 def priced(synapse: float, mac: float, spike: float = 0.0, update: float = 0.0) -> ConstantSet:
     """Return constants without memory."""
 
@@ -59,9 +65,8 @@ def priced(synapse: float, mac: float, spike: float = 0.0, update: float = 0.0) 
 
 def test_a_rate_worked_by_hand() -> None:
     # Per inference: 32 synops of the input, 8 spikes to 2 targets each, 40 updates; 8 + 16 MACs.
-    simulation = Simulator(network()).run(PAYLOADS)
     rate = 8 / 40
-    found = break_even_rate(simulation, network(), priced(synapse=3, mac=10, spike=4, update=1))
+    found = even_rate(network(), priced(synapse=3, mac=10, spike=4, update=1))
     # 240 pJ - 16 pJ of the input - 40 pJ of updates; spikes take 16 * 3 + 8 * 4 pJ.
     assert found == pytest.approx(rate * (240 - 16 - 40) / (48 + 32))
 
@@ -78,29 +83,24 @@ def test_a_network_that_fires_at_that_rate_takes_what_the_conventional_one_takes
         estimate(simulation, net, constants).energy.total
         for simulation, net in zip(counted, (slow, fast), strict=True)
     ]
-    even = break_even_rate(counted[0], slow, constants)
-    assert even == pytest.approx(break_even_rate(counted[1], fast, constants))
+    even = even_rate(slow, constants)
+    assert even == pytest.approx(even_rate(fast, constants))
     assert even is not None
     at_even = taken[0] + (even - rates[0]) * (taken[1] - taken[0]) / (rates[1] - rates[0])
     assert at_even == pytest.approx(estimate_ann(slow, constants).energy.total)
 
 
 def test_a_network_that_takes_more_without_a_spike_is_never_even() -> None:
-    simulation = Simulator(network()).run(PAYLOADS)
-    assert break_even_rate(simulation, network(), priced(3, mac=0.1)) == 0
+    assert even_rate(network(), priced(3, mac=0.1)) == 0
 
 
 def test_a_network_that_always_takes_less_is_even_above_1() -> None:
-    simulation = Simulator(network()).run(PAYLOADS)
-    found = break_even_rate(simulation, network(), priced(0.01, mac=10))
+    found = even_rate(network(), priced(0.01, mac=10))
     assert found is not None
     assert found > 1
 
 
 def test_there_is_no_rate_without_a_spike_or_a_multiply_accumulate() -> None:
-    silent = network(bias=0)
-    simulation = Simulator(silent).run(PAYLOADS)
-    assert break_even_rate(simulation, silent, HOROWITZ) is None
-    fires = Simulator(network()).run(PAYLOADS)
-    assert break_even_rate(fires, network(), load_constants("loihi1-sanafe")) is None
-    assert break_even_rate(fires, network(), priced(0, mac=1)) is None
+    assert even_rate(network(bias=0), HOROWITZ) is None
+    assert even_rate(network(), load_constants("loihi1-sanafe")) is None
+    assert even_rate(network(), priced(0, mac=1)) is None

@@ -47,8 +47,8 @@ def test_each_set_of_constants_gives_its_parts_then_their_total(lines: list[Ener
     mapping, wanted = map_network(network, CHIP), []
     for name in CONSTANT_SETS:
         constants = load_constants(name)
-        even = break_even_rate(simulation, network, constants, mapping)
         found = estimate(simulation, network, constants, mapping)
+        even = break_even_rate(simulation, network, found)
         wanted += expected("spiking", found, even)
         if name == "45nm-horowitz2014":
             wanted += expected("conventional, 8-bit", estimate_ann(network, constants), None)
