@@ -24,7 +24,7 @@ from dsr_deploy.measures import chip_use, tables
 from dsr_deploy.measures.accuracy import Row
 from dsr_deploy.measures.all import sections
 from dsr_deploy.measures.tables import Table
-from dsr_deploy.run import history, records
+from dsr_deploy.run import history
 from dsr_deploy.run.config import Config
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import Epoch, Result
@@ -124,10 +124,7 @@ class TrainedRun(RunResult):
             If it is not there, or damaged.
         """
         place = self.run.quantized(self.run.quantized_bits(bits)).name
-        source = self.run.read(place, "row.json")
-        return QuantizedRun(
-            self.run, records.read(Row, source.json("row.json"), str(source.folder))
-        )
+        return QuantizedRun(self.run, self.run.read_record(Row, place, "row.json"))
 
     def _line(self) -> str:
         settings, tested = self.config, self.result

@@ -33,7 +33,8 @@ from dsr_deploy import files
 from dsr_deploy.errors import UserError
 from dsr_deploy.parallel.rank import this_rank
 from dsr_deploy.progress import Progress
-from dsr_deploy.run import config, stage
+from dsr_deploy.run import config, records, stage
+from dsr_deploy.run.records import Record
 from dsr_deploy.run.stage import Stage
 
 RUNS = Path("runs")
@@ -114,6 +115,17 @@ class RunDirectory:
         stages = {"quantized": f"quantize --bits {what}", "export": f"export --target {what}"}
         command = stages.get(kind, "simulate")
         return stage.read(self.path, place, *names, again=self.command(command))
+
+    def read_record(self, kind: type[Record], place: str, name: str) -> Record:
+        """Read a JSON file of a stage as the dataclass ``kind``.
+
+        Raises
+        ------
+        UserError
+            As :meth:`read` and :func:`dsr_deploy.run.records.read` do.
+        """
+        written = self.read(place, name)
+        return records.read(kind, written.json(name), str(written.folder / name))
 
     def quantized_bits(self, bits: int | None) -> int:
         """Return ``bits`` if that width was quantized; with None, the width quantized last.

@@ -15,12 +15,12 @@ from dsr_deploy.measures.accuracy import Row
 from dsr_deploy.measures.comparison import Compared, Missing
 from dsr_deploy.measures.energy import SPIKING
 from dsr_deploy.measures.plots import draw
-from dsr_deploy.run import provenance, records, stage
+from dsr_deploy.run import provenance, stage
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import read_result
 from dsr_deploy.run.trained import describe
 from dsr_deploy.stages.pages import picture, render
-from dsr_deploy.stages.simulation import SimulationReport
+from dsr_deploy.stages.simulation import SimulationReport, read_simulated
 
 OUTPUT: Final = Path("comparison.html")
 
@@ -112,7 +112,7 @@ def read(run: RunDirectory) -> Compared:
         missing.append(Missing("quantization", run.command("quantize --bits 4")))
     if not stage.is_there(run.path, "export/loihi"):
         missing.append(Missing("the network on the chip", run.command("export --target loihi")))
-    report = _simulated(run)
+    report = read_simulated(run)
     if report is None:
         missing.append(Missing("simulation", run.command("simulate")))
     elif report.partial:
@@ -140,20 +140,10 @@ def read(run: RunDirectory) -> Compared:
     return found if report is None else _with_simulation(run, found, report)
 
 
-def _simulated(run: RunDirectory) -> SimulationReport | None:
-    if not (run.path / provenance.SIMULATION).exists():
-        return None
-    written = run.read("reports", "simulate.json")
-    where = str(written.folder / "simulate.json")
-    return records.read(SimulationReport, written.json("simulate.json"), where)
-
-
 def _with_simulation(run: RunDirectory, found: Compared, report: SimulationReport) -> Compared:
     quantized = None
     if report.bits in run.widths():
-        written = run.read(f"quantized-{report.bits}", "row.json")
-        where = str(written.folder / "row.json")
-        quantized = records.read(Row, written.json("row.json"), where).accuracy
+        quantized = run.read_record(Row, f"quantized-{report.bits}", "row.json").accuracy
     return dataclasses.replace(
         found,
         bits=report.bits,

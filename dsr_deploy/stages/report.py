@@ -23,12 +23,11 @@ from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.exported import read_exported
 from dsr_deploy.run.history import Result, read_history, read_result
 from dsr_deploy.run.hold import hold
-from dsr_deploy.run.records import Record
 from dsr_deploy.run.trained import describe
 from dsr_deploy.stages.export import Export
 from dsr_deploy.stages.pages import picture, render
 from dsr_deploy.stages.recording import TRACES
-from dsr_deploy.stages.simulation import SimulationReport
+from dsr_deploy.stages.simulation import SimulationReport, read_simulated
 from dsr_deploy.stages.summary import summarize
 
 HEADINGS: Final = (
@@ -60,9 +59,11 @@ def _values(run: RunDirectory) -> dict[str, Any]:
     """Return what the template shows; None for a stage that has not been run."""
     about = describe(run)
     tested = read_result(run) if run.result.exists() else None
-    rows = [_read(Row, run, f"quantized-{bits}", "row.json") for bits in reversed(run.widths())]
+    rows = [
+        run.read_record(Row, f"quantized-{bits}", "row.json") for bits in reversed(run.widths())
+    ]
     exported = _exported(run)
-    simulated = _simulated(run)
+    simulated = read_simulated(run)
     return {
         "name": run.path.resolve().name,
         "about": about,
@@ -125,12 +126,6 @@ def _chip(exported: Export) -> dict[str, Any]:
     }
 
 
-def _simulated(run: RunDirectory) -> SimulationReport | None:
-    if not (run.path / provenance.SIMULATION).exists():
-        return None
-    return _read(SimulationReport, run, "reports", "simulate.json")
-
-
 def _simulation(report: SimulationReport) -> dict[str, Any]:
     parts = sections(report)
     del parts["chip"]  # is above, with the exported network
@@ -174,9 +169,3 @@ def _traces(
         exported = read_exported(run)
         network = exported.network if exported.digest == report.made_from else None
     return _drawn("traces", raster.plots(traces, network, classes))
-
-
-def _read(kind: type[Record], run: RunDirectory, place: str, name: str) -> Record:
-    """Return what a stage wrote as a dataclass."""
-    written = run.read(place, name)
-    return records.read(kind, written.json(name), str(written.folder / name))

@@ -18,6 +18,8 @@ from dsr_deploy.measures import core_load
 from dsr_deploy.measures.all import Measures, compute, report_files
 from dsr_deploy.measures.measure import Subject
 from dsr_deploy.progress import Progress
+from dsr_deploy.run import provenance
+from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.samples import Samples
 from dsr_deploy.run.tally import Tally
 from dsr_deploy.stages.recording import TRACES
@@ -60,6 +62,19 @@ class Outcome:
 @dataclass(frozen=True)
 class SimulationReport(Measures, Outcome):
     """The outcome of a simulation and all measures of it."""
+
+
+def read_simulated(run: RunDirectory) -> SimulationReport | None:
+    """Read the report of a run's simulation; None if it was not simulated.
+
+    Raises
+    ------
+    UserError
+        If the report is damaged.
+    """
+    if not (run.path / provenance.SIMULATION).exists():
+        return None
+    return run.read_record(SimulationReport, "reports", REPORT)
 
 
 @dataclass(frozen=True, eq=False)
