@@ -75,8 +75,8 @@ def labels(runs: Sequence[Compared]) -> list[str]:
 
     The network and the data set are told where the runs differ in them.
     """
-    several = {name for name in ("dataset", "network") if len({getattr(r, name) for r in runs}) > 1}
-    texts = [_setting(run, several) for run in runs]
+    differing = _differing(runs)
+    texts = [_setting(run, differing) for run in runs]
     counts = Counter(texts)
     texts = [
         f"{text} ({run.name})" if counts[text] > 1 else text
@@ -89,8 +89,13 @@ def labels(runs: Sequence[Compared]) -> list[str]:
     ]
 
 
-def _setting(run: Compared, several: set[str]) -> str:
-    parts = [getattr(run, name) for name in ("dataset", "network") if name in several]
+def _differing(runs: Sequence[Compared]) -> list[str]:
+    """Return which of data set and network the runs differ in."""
+    return [name for name in ("dataset", "network") if len({getattr(r, name) for r in runs}) > 1]
+
+
+def _setting(run: Compared, differing: Sequence[str]) -> str:
+    parts = [getattr(run, name) for name in differing]
     bits = FLOAT_BITS if run.bits is None else run.bits
     return ", ".join([*parts, run.neuron.upper(), f"T = {run.timesteps}", f"{bits} bits"])
 
@@ -133,15 +138,15 @@ def results(runs: Sequence[Compared]) -> Table:
 
     The network and the data set have columns where the runs differ in them.
     """
-    several = [name for name in ("dataset", "network") if len({getattr(r, name) for r in runs}) > 1]
-    heads = ("run", *several, "neurons", "T", "bits", "in 32 bits", "quantized", "simulated",
+    differing = _differing(runs)
+    heads = ("run", *differing, "neurons", "T", "bits", "in 32 bits", "quantized", "simulated",
              "samples", "firing rate", "synops/sample")  # fmt: skip
     return Table(
         heads,
         [
             (
                 escaped(run.name, keep=""),
-                *(escaped(getattr(run, name), keep="") for name in several),
+                *(escaped(getattr(run, name), keep="") for name in differing),
                 run.neuron.upper(),
                 str(run.timesteps),
                 "-" if run.bits is None else str(run.bits),
@@ -159,13 +164,18 @@ def results(runs: Sequence[Compared]) -> Table:
 
 def energies(runs: Sequence[Compared]) -> Table:
     """Tabulate the spiking network's energy per inference under each set of constants."""
-    sets = list(dict.fromkeys(itertools.chain.from_iterable(run.energy for run in runs)))
+    sets = _sets(runs)
     rows = []
     for run, label in zip(runs, labels(runs), strict=True):
         cells = (run.energy.get(name) for name in sets)
         shown = ("-" if joules is None else f"{joules * 1e9:,.1f} nJ" for joules in cells)
         rows.append((label, *shown))
     return Table(("run", *sets), rows)
+
+
+def _sets(runs: Sequence[Compared]) -> list[str]:
+    """Return the sets of constants that any of the runs has energies of."""
+    return list(dict.fromkeys(itertools.chain.from_iterable(run.energy for run in runs)))
 
 
 def rates(runs: Sequence[Compared]) -> Table:
@@ -188,7 +198,7 @@ def _percent(share: float | None) -> str:
 
 def to_csv(runs: Sequence[Compared]) -> str:
     """Return a line per run; energies in J, and the firing rate of each layer by its position."""
-    sets = list(dict.fromkeys(itertools.chain.from_iterable(run.energy for run in runs)))
+    sets = _sets(runs)
     plain = ("name", "path", "dataset", "network", "neuron", "timesteps", "float_accuracy", "bits",
              "quantized", "accuracy", "samples", "synops", "firing_rate")  # fmt: skip
     most = max((len(run.firing_rates) for run in runs), default=0)
