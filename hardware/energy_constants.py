@@ -88,11 +88,13 @@ class Times:
 
     Attributes
     ----------
+    notes : what a reader must know before believing a bound
     synapse : per synaptic operation, by kind of connection
     neuron_update : per neuron and timestep
     barrier : at the end of a timestep
     """
 
+    notes: tuple[str, ...]
     synapse: dict[Kind, Duration]
     neuron_update: Duration
     barrier: Duration
@@ -160,10 +162,6 @@ def parse_constants(name: str, text: str) -> ConstantSet:
     title, source, static_power = (
         profile.line(f"{where}: {key}", entries[key]) for key in ("title", "source", "static_power")
     )
-    if not isinstance(entries["notes"], list):
-        raise ProfileError(
-            f"{where}: notes must be a list of lines, not {profile.show(entries['notes'])}"
-        )
     synapse = profile.exactly(f"{where}: synapse", entries["synapse"], get_args(Kind))
     update = profile.exactly(
         f"{where}: neuron_update", entries["neuron_update"], get_args(NeuronKind)
@@ -177,7 +175,7 @@ def parse_constants(name: str, text: str) -> ConstantSet:
         title=title,
         source=source,
         static_power=static_power,
-        notes=tuple(profile.line(f"{where}: a note", note) for note in entries["notes"]),
+        notes=_notes(where, entries["notes"]),
         synapse={k: _constant(f"{where}: synapse {k}", v) for k, v in synapse.items()},
         payload_synapse=_constant(f"{where}: payload_synapse", entries["payload_synapse"]),
         neuron_update={k: _constant(f"{where}: neuron_update {k}", v) for k, v in update.items()},
@@ -188,6 +186,12 @@ def parse_constants(name: str, text: str) -> ConstantSet:
         hop=None if entries["hop"] is None else _hop(f"{where}: hop", entries["hop"]),
         times=None if entries["times"] is None else _times(f"{where}: times", entries["times"]),
     )
+
+
+def _notes(where: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ProfileError(f"{where}: notes must be a list of lines, not {profile.show(value)}")
+    return tuple(profile.line(f"{where}: a note", note) for note in value)
 
 
 def _hop(where: str, value: object) -> Hop:
@@ -201,6 +205,7 @@ def _times(where: str, value: object) -> Times:
     entry = profile.exactly(where, value, [f.name for f in fields(Times)])
     synapse = profile.exactly(f"{where}: synapse", entry["synapse"], get_args(Kind))
     return Times(
+        notes=_notes(where, entry["notes"]),
         synapse={k: _duration(f"{where}: synapse {k}", v) for k, v in synapse.items()},
         neuron_update=_duration(f"{where}: neuron_update", entry["neuron_update"]),
         barrier=_duration(f"{where}: barrier", entry["barrier"]),

@@ -20,7 +20,7 @@ class LeastTime:
 
     Attributes
     ----------
-    constants, title, source : of the set of constants
+    constants, title, source, notes : of the set of constants; the notes are those of its times
     samples : whose spikes were recorded for it
     steps : clock steps of one inference on a pipelined chip
     synapses, updates, barrier : microseconds of the steps that the busiest core's synaptic
@@ -31,6 +31,7 @@ class LeastTime:
     constants: str
     title: str
     source: str
+    notes: tuple[str, ...]
     samples: int
     steps: int
     synapses: float
@@ -51,6 +52,7 @@ def least_times(network: IntegerNetwork, load: CoreLoad) -> tuple[LeastTime, ...
                 constants=constants.name,
                 title=constants.title,
                 source=constants.source,
+                notes=constants.times.notes,
                 samples=load.samples,
                 steps=bound.steps,
                 synapses=bound.synapses * 1e6,
@@ -81,6 +83,10 @@ def table(times: Sequence[LeastTime]) -> Table:
 
 def section(times: tuple[LeastTime, ...]) -> Section:
     """Return the lower bounds, and what they leave out."""
+    notes: list[str] = []
+    for time in times:
+        cited = f"{time.constants}: {time.title}; {time.source}"
+        notes += [cited, *(f"  {note}" for note in time.notes)]
     return Section(
         "Least time per inference",
         "Lower bounds of the time of one inference, in means over the samples whose spikes were "
@@ -88,10 +94,8 @@ def section(times: tuple[LeastTime, ...]) -> Section:
         "much longer is not known:",
         table(times),
         (
-            *(f"{time.constants}: {time.title}; {time.source}" for time in times),
-            "the times are those of Loihi 1's operations, on the cores that the mapping gives",
-            "loihi1-davies2018: its time of a synaptic operation is labelled as the longest, so a "
-            "chip may be quicker where synapses decide",
+            *notes,
+            "the cores are those of the mapping, whichever chip that is for",
             "a step counts as long as the busiest core's synaptic operations or neuron updates, "
             "whichever are longer; memory, messages, spikes' own time, input and output are left "
             "out",

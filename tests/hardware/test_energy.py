@@ -284,6 +284,11 @@ def test_loihi_2_is_not_estimated():
             "times: synapse linear: ns must be a number of at least 0, not 'slow'",
         ),
         ("  barrier: {ns: 600.0, certainty: primary}", "", "times: field 'barrier' is missing"),
+        (
+            "times:\n  notes:",
+            "times:\n  notes:\n    - 3",
+            "times: a note must be a printable line of at most 1000 characters, not 3",
+        ),
         ("synapse:\n  conv", "synapse:\n  lstm", "synapse: field 'conv' is missing"),
         (
             "static_power: excluded",

@@ -43,7 +43,7 @@ def times(conv: float, linear: float, identity: float, update: float, barrier: f
         return Duration(value, "assumed")
 
     kinds = {"conv": ns(conv), "linear": ns(linear), "pool": ns(1e9), "identity": ns(identity)}
-    return Times(kinds, ns(update), ns(barrier))  # type: ignore[arg-type]
+    return Times((), kinds, ns(update), ns(barrier))  # type: ignore[arg-type]
 
 
 def counts(*rows: list[list[int]]) -> np.ndarray:

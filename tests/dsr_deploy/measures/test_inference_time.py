@@ -12,7 +12,7 @@ from dsr_deploy.measures import core_load, inference_time
 from dsr_deploy.measures.inference_time import LeastTime
 from dsr_deploy.progress import Silent
 
-TIME = LeastTime("set", "t", "s", 1000, 25, 1e4, 2.25, 0.5, 10002.75)
+TIME = LeastTime("set", "t", "s", ("n",), 1000, 25, 1e4, 2.25, 0.5, 10002.75)
 
 
 def test_each_set_that_has_times_gives_a_bound_in_microseconds() -> None:
@@ -25,6 +25,7 @@ def test_each_set_that_has_times_gives_a_bound_in_microseconds() -> None:
         assert constants.times is not None
         bound = time_bound(network, load, constants.times)
         assert (time.title, time.source) == (constants.title, constants.source)
+        assert time.notes == constants.times.notes != ()
         assert (time.samples, time.steps) == (3, bound.steps)
         assert time.synapses == bound.synapses * 1e6 > 0
         assert time.updates == bound.updates * 1e6
@@ -36,7 +37,7 @@ def test_the_section_calls_them_lower_bounds() -> None:
     section = inference_time.section((TIME,))
     assert section.heading == "Least time per inference"
     assert section.text.startswith("Lower bounds of the time of one inference, in means over ")
-    assert section.notes[0] == "set: t; s"
+    assert section.notes[:2] == ("set: t; s", "  n")
     assert section.table.rows == [
         ("set", "1,000", "25", "10,000.0 us", "2.2 us", "0.5 us", "10,002.8 us")
     ]

@@ -218,6 +218,7 @@ def times(seen: Seen) -> list[dict[str, Any]]:
         row = {key: value / SAMPLES / 1000 for key, value in spent.items()}
         row["barrier"] = steps * ns["barrier"]["ns"] / 1000
         about = {"constants": name, "title": told["title"], "source": told["source"]}
+        about["notes"] = ns["notes"]
         counts = {"samples": SAMPLES, "steps": steps}
         found.append(about | counts | row | {"microseconds": sum(row.values())})
     return found
