@@ -18,6 +18,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from dsr_deploy.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from dsr_deploy.api.chain import export, load, quantize, report, simulate, verify
     from dsr_deploy.api.training import resume, train
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from dsr_deploy.hardware.network import IntegerNetwork
     from dsr_deploy.models.topology import Topology, conv, identity, linear, pool, population
     from dsr_deploy.stages.recording import Recording
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Dataset",

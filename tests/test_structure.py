@@ -24,7 +24,7 @@ LAYERS = (
     ("data", "foreign", "formats", "parallel"),
     ("files",),
     ("models", "hardware"),
-    ("compiled", "errors", "progress", "text"),
+    ("compiled", "errors", "progress", "text", "version"),
 )
 """What stands directly below ``dsr_deploy``, the highest layer first."""
 
@@ -58,7 +58,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 GRAPH = {
-    name: set(imports(path)) - {"dsr_deploy"}  # which holds the version
+    name: set(imports(path))
     for name, path in MODULES.items()
     if name != "dsr_deploy"  # which imports what it offers when it is asked for it
 }

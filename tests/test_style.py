@@ -98,7 +98,7 @@ def test_every_module_of_hardware_imports_without_torch() -> None:
         f"for name in {names!r}: importlib.import_module(name)\n"
         "others = [n for n in sys.modules if n.startswith('dsr_deploy.')\n"
         "          and not n.startswith('dsr_deploy.hardware')\n"
-        f"          and n != {SHARED!r}]\n"
+        f"          and n not in ({SHARED!r}, 'dsr_deploy.version')]\n"  # the package's face has it
         "sys.exit(str(others) if others else 0)"
     )
     done = subprocess.run(

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from dsr_deploy import __version__, files
+from dsr_deploy import files
 from dsr_deploy.console import environment, failures, printing
 from dsr_deploy.console.check import check
 from dsr_deploy.console.command import Stages
@@ -31,6 +31,7 @@ from dsr_deploy.run import config
 from dsr_deploy.run import directory as run_directory
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.text import one_line
+from dsr_deploy.version import __version__
 
 STOPPED = 130
 """Exit code after Ctrl-C, as shells give it."""

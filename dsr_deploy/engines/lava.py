@@ -24,7 +24,6 @@ from typing import IO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-import dsr_deploy
 from dsr_deploy.engines.engine import Engine, Runner
 from dsr_deploy.errors import UserError
 from dsr_deploy.formats import loihi
@@ -85,7 +84,7 @@ def find_python310() -> Path | None:
                 "`make lava` and unset the variable, or name another interpreter"
             )
         return Path(named)
-    project = Path(dsr_deploy.__file__).resolve().parents[1]
+    project = Path(__file__).resolve().parents[2]
     candidates = [
         folder / ENVIRONMENT / "bin" / "python" for folder in (project, Path(sys.prefix).parent)
     ]

@@ -25,7 +25,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from dsr_deploy import __version__
 from dsr_deploy.formats import onnx_about
 from dsr_deploy.formats.onnx_parts import Constants, Part, value_info, zero_state
 from dsr_deploy.formats.target import Target
@@ -38,6 +37,7 @@ from dsr_deploy.hardware.network import (
     IntegerNetwork,
     Population,
 )
+from dsr_deploy.version import __version__
 
 OPSET: Final = 21
 """The first opset with 4-bit integers."""

@@ -201,7 +201,8 @@ def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(lava_engine, "PROBE", "import sys; print(sys.argv[1][::-1])")
     monkeypatch.setattr("sys.prefix", str(tmp_path / "project" / ".venv"))
-    monkeypatch.setattr("dsr_deploy.__file__", str(tmp_path / "source" / "dsr_deploy" / "x.py"))
+    place = tmp_path / "source" / "dsr_deploy" / "engines" / "lava.py"
+    monkeypatch.setattr("dsr_deploy.engines.lava.__file__", str(place))
     return tmp_path
 
 
