@@ -186,4 +186,5 @@ def test_the_least_time_is_no_longer_than_the_time_there(both: Any) -> None:
     assert late == len(made.populations) - 1
     longest = max(neurons.max() for neurons in load.neurons.values())
     extra = late * (times.barrier.ns + longest * times.neuron_update.ns) * 1e-9
-    assert theirs["sim_time"] / 4 < bound.total - extra <= theirs["sim_time"]
+    share = (bound.total - extra) / theirs["sim_time"]
+    assert round(share, 3) == {22: 0.437, 5: 0.606}[mapping.cores]  # docs/energy.md has them
