@@ -49,8 +49,10 @@ class Given:
     samples: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.dataset is None) == (self.inputs is None):
-            raise UserError("name the samples with --dataset NAME or with --inputs FILE, not both")
+        if self.dataset is None and self.inputs is None:
+            raise UserError("no samples; name them with --dataset NAME or --inputs FILE")
+        if self.dataset is not None and self.inputs is not None:
+            raise UserError("--dataset and --inputs exclude each other; name the samples with one")
         if self.dataset is not None and self.labels is not None:
             raise UserError("--labels: a data set has its own; leave it out")
         if self.inputs is not None and self.data_dir is not None:

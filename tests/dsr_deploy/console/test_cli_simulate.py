@@ -67,10 +67,10 @@ SEE = "; see `dsr-deploy simulate --help`"
         ("--out o", f"--out belongs to --network FILE{SEE}", 2),
         ("--network n.safetensors --inputs p.npy --run .", "--network and --run exclude each other"
          f"{SEE}", 2),
-        ("--network n.safetensors", "name the samples with --dataset NAME or with --inputs FILE, "
-         "not both", 1),
-        ("--network n.safetensors --inputs p.npy --dataset digits", "name the samples with "
-         "--dataset NAME or with --inputs FILE, not both", 1),
+        ("--network n.safetensors", "no samples; name them with --dataset NAME or --inputs FILE",
+         1),
+        ("--network n.safetensors --inputs p.npy --dataset digits", "--dataset and --inputs "
+         "exclude each other; name the samples with one", 1),
         ("--network x --dataset digits", "x: cannot be read (No such file or directory)", 1),
         ("--network n.safetensors --inputs x.npy", "x.npy: cannot be read (No such file or "
          "directory)", 1),

@@ -249,8 +249,10 @@ def test_a_data_set_that_does_not_fit_is_named(path: Path, tmp_path: Path) -> No
 
 
 def test_what_is_asked_for_in_two_ways_or_in_none_is_refused() -> None:
-    with _refused("name the samples with --dataset NAME or with --inputs FILE, not both"):
+    with _refused("no samples; name them with --dataset NAME or --inputs FILE"):
         Given()
+    with _refused("--dataset and --inputs exclude each other; name the samples with one"):
+        Given(dataset="digits", inputs=Path("x"))
     with _refused("--labels: a data set has its own; leave it out"):
         Given(dataset="digits", labels=Path("x"))
     with _refused("--data-dir is for --dataset; leave it out"):
