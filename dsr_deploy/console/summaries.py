@@ -181,7 +181,7 @@ def _counted(report: SimulationReport, remark: str = "", samples: str = "test sa
         if report.accuracy is None
         else f"{report.accuracy:.2%}{remark}"
     )
-    partial = f"PARTIAL: stopped after {report.samples:,} of {report.planned or 0:,} samples.\n"
+    partial = f"PARTIAL: stopped after {report.reached}.\n"
     return (
         f"{partial if report.partial else ''}"
         f"Simulated {report.samples:,} {samples} in integers only, {report.timesteps} "

@@ -116,7 +116,7 @@ def read(run: RunDirectory) -> Compared:
     if report is None:
         missing.append(Missing("simulation", run.command("simulate")))
     elif report.partial:
-        part = f"the simulation's end (stopped after {report.samples} of {report.planned} samples)"
+        part = f"the simulation's end (stopped after {report.reached})"
         missing.append(Missing(part, run.command("simulate --resume")))
     found = Compared(
         name=run.path.resolve().name,

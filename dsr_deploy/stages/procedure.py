@@ -25,9 +25,7 @@ from dsr_deploy.run.samples import Samples
 from dsr_deploy.run.tally import Tally
 from dsr_deploy.stages.counting import ENGINES, Counter, Method, Stopped, count, no_payloads
 from dsr_deploy.stages.recording import Recording, record
-from dsr_deploy.stages.simulation import Simulated, Work
-
-NO_ADVICE = "nothing of it is kept"
+from dsr_deploy.stages.simulation import Simulated, Work, reached
 
 
 class Interrupted(KeyboardInterrupt):
@@ -53,7 +51,7 @@ class Unfinished:
     """
 
     path: Path
-    write: Callable[[Path, bytes], None] = files.write_bytes
+    write: Callable[[Path, bytes], None]
 
     def keep(self, work: Work, counted: Tally) -> None:
         """Write what was counted."""
@@ -158,9 +156,9 @@ class Procedure:
     def _interrupted(self, done: Tally | None, progress: Progress) -> Interrupted:
         if done is None or not done.samples:
             return Interrupted("stopped before the first samples were done")
-        message = f"stopped after {done.samples:,} of {len(self.work.samples):,} samples; "
+        message = f"stopped after {reached(done.samples, len(self.work.samples))}; "
         if self.unfinished is None:
-            message += NO_ADVICE
+            message += "nothing of it is kept"
         else:
             self.unfinished.keep(self.work, done)
             message += "the same command with --resume goes on from there"

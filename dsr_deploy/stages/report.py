@@ -132,7 +132,7 @@ def _simulation(report: SimulationReport) -> dict[str, Any]:
     return {
         "bits": report.bits,
         "samples": report.samples,
-        "planned": report.planned if report.partial else None,
+        "reached": report.reached if report.partial else None,
         "accuracy": f"{report.accuracy:.2%}",
         "synops": f"{report.synops:,.0f}",
         "sections": parts,

@@ -58,6 +58,18 @@ class Outcome:
     partial: bool = field(default=False, kw_only=True)
     planned: int | None = field(default=None, kw_only=True)
 
+    @property
+    def reached(self) -> str:
+        """How far a partial simulation came, for people."""
+        return reached(self.samples, self.planned or self.samples)
+
+
+def reached(done: int, planned: int) -> str:
+    """Return how far a simulation came: what follows the samples takes time as well."""
+    if done == planned:
+        return f"all {planned:,} samples, before its reports were finished"
+    return f"{done:,} of {planned:,} samples"
+
 
 @dataclass(frozen=True)
 class SimulationReport(Measures, Outcome):

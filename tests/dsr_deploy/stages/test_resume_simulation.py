@@ -80,8 +80,11 @@ def test_a_resume_ends_in_the_very_files_of_an_uninterrupted_run(
     expected = _files(tmp_path / "whole" / "reports")
     stop = _stop(run, after, samples=150)
     done = min(150, -(-after // 32) * 32)
+    reached = f"{done} of 150 samples"
+    if done == 150:
+        reached = "all 150 samples, before its reports were finished"
     assert str(stop) == (
-        f"stopped after {done} of 150 samples; the same command with --resume goes on from there"
+        f"stopped after {reached}; the same command with --resume goes on from there"
     )
     assert (run.reports / PARTIAL).exists()
     assert simulate(run, 150, resume=True) == whole
@@ -142,7 +145,8 @@ def test_what_was_counted_is_kept_at_any_later_moment(
     traces = recording.Recording()
     simulate(sample_run.write(tmp_path / "whole"), 50, recording=traces)
     stop = _stop(run, 1, task, samples=50, recording=traces)
-    assert str(stop).startswith("stopped after 50 of 50 samples; ")
+    reached = "stopped after all 50 samples, before its reports were finished"
+    assert str(stop).startswith(f"{reached}; ")
     assert (run.reports / PARTIAL).exists()
     simulate(run, 50, recording=traces, resume=True)
     assert _files(run.reports) == _files(tmp_path / "whole" / "reports")
