@@ -112,14 +112,14 @@ def from_bytes(data: bytes, where: str, of: Origin, empty: Simulation) -> Tally:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{where}: damaged ({reason}); {afresh}") from None
     if found.network != of.network:
-        raise UserError(f"{where}: of another network than this one; {afresh}")
+        raise UserError(f"{where}: it was counted for another network; {afresh}")
     if found.samples != of.samples:
         raise UserError(
             f"{where}: {found.samples} samples were to be simulated, not {of.samples}; give "
             f"--samples {found.samples}, or {afresh}"
         )
     if found.data != of.data:
-        raise UserError(f"{where}: of other samples than these; {afresh}")
+        raise UserError(f"{where}: it was counted on other samples; {afresh}")
     return Tally(_filled(empty, tensors), tensors["predictions"])
 
 

@@ -150,7 +150,7 @@ def tell(dataset: Dataset, progress: Progress) -> None:
 def load_same_data(
     description: Description, progress: Progress, data_dir: str | Path | None = None
 ) -> Dataset:
-    """Load the data set that a run was begun with.
+    """Load the data set that a run began with.
 
     Parameters
     ----------
@@ -171,19 +171,19 @@ def load_same_data(
     if samples != description.samples:
         raise UserError(
             f"data set '{dataset.name}': {samples[0]} training and {samples[1]} test samples, the "
-            f"run was begun with {description.samples[0]} and {description.samples[1]}; {RESTORE}"
+            f"run began with {description.samples[0]} and {description.samples[1]}; {RESTORE}"
         )
     if labels_digest(dataset) != description.labels:
         raise UserError(
-            f"data set '{dataset.name}': labels other than those the run was begun with; {RESTORE}"
+            f"data set '{dataset.name}': its labels changed since the run began; {RESTORE}"
         )
     for what, found, own in zip(
         ("training", "test"), dataset.contents, description.contents, strict=True
     ):
         if own and found != own:
             raise UserError(
-                f"data set '{dataset.name}': {what} samples other than those the run was begun "
-                f"with; {RESTORE}"
+                f"data set '{dataset.name}': its {what} samples changed since the run began; "
+                f"{RESTORE}"
             )
     return dataclasses.replace(dataset, input=description.input)
 

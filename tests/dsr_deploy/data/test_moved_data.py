@@ -126,8 +126,7 @@ def test_other_images_with_the_same_labels_are_refused(
     change(moved / "disk2" / "pics")
     assert cli.run((*command, "--run", "run", "--data-dir", "disk2/pics")) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: data set 'imagefolder': {what} samples other than those the run was begun with; "
-        + RESTORE
+        f"error: data set 'imagefolder': its {what} samples changed since the run began; " + RESTORE
     )
     assert _place(moved) == str(moved / "pics")
 

@@ -215,7 +215,7 @@ def test_a_resume_of_something_else_is_refused(run: RunDirectory, tmp_path: Path
     other = replace(other, name="another")
     sample_run.put_quantized(run, other)
     sample_run.export(run, "loihi")
-    with _refused(f"{path}: of another network than this one; {AFRESH}"):
+    with _refused(f"{path}: it was counted for another network; {AFRESH}"):
         simulate(run, 100, resume=True)
     assert _files(run.reports) == before
     assert simulate(run, 100).samples == 100
@@ -239,7 +239,7 @@ def test_other_samples_of_the_same_number_are_refused(tmp_path: Path) -> None:
     changed[79, 0, 0, 0] ^= 1
     np.save(tmp_path / "x.npy", changed)
     path = tmp_path / "out" / PARTIAL
-    with _refused(f"{path}: of other samples than these; {AFRESH}"):
+    with _refused(f"{path}: it was counted on other samples; {AFRESH}"):
         go(resume=True)
     np.save(tmp_path / "x.npy", payloads)
     resumed = go(resume=True)

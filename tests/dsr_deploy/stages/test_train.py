@@ -179,7 +179,7 @@ def test_a_run_does_not_go_on_with_other_classes(stopped: RunDirectory) -> None:
 def test_a_run_does_not_go_on_with_fewer_images(stopped: RunDirectory) -> None:
     (stopped.path.parent / "images" / "test" / "pear" / "0.png").unlink()
     message = (
-        "data set 'imagefolder': 12 training and 3 test samples, the run was begun with 12 and 4; "
+        "data set 'imagefolder': 12 training and 3 test samples, the run began with 12 and 4; "
         + RESTORE
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
@@ -190,7 +190,7 @@ def test_a_run_does_not_go_on_with_other_labels(stopped: RunDirectory) -> None:
     train = stopped.path.parent / "images" / "train"
     moved = sorted((train / "apple").iterdir())[0]
     moved.rename(train / "pear" / "other.png")
-    message = f"data set 'imagefolder': labels other than those the run was begun with; {RESTORE}"
+    message = f"data set 'imagefolder': its labels changed since the run began; {RESTORE}"
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         _resume(stopped)
 
