@@ -51,7 +51,7 @@ class Directory(click.Path):
 
 
 def common(command: Command, default: str = "runs/latest, the newest") -> Command:
-    """Add the options that every command has."""
+    """Add the options that every command on a run has."""
     run = click.option(
         "--run", "directory", type=Directory(), metavar="DIR",
         help=f"Directory of the run.  [default: {default}]",

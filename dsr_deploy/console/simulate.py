@@ -95,11 +95,12 @@ def simulate(directory: Path | None, as_json: bool, part: str, **chosen: Any) ->
     """Run the exported network event by event, in integers only.
 
     Reads export/loihi/network.safetensors and the run's data set. Compares every prediction with
-    the quantized network's, counts spikes and synaptic operations, estimates energy, and writes
-    reports/: simulate.json, sparsity.{csv,json,png,svg} and energy.{csv,json}.
+    the quantized network's, counts spikes and synaptic operations, estimates energy and time, and
+    writes reports/: simulate.json with everything, sparsity.{csv,json,png,svg}, energy.{csv,json}
+    and, with --record, traces.npz.
 
     With --network it takes any network's file and the samples that --dataset or --inputs name, and
-    writes nothing but what --out and --predictions ask for.
+    writes only what --out, --predictions and --record name.
     """
     from dsr_deploy.console import summaries
 

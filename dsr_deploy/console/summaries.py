@@ -142,7 +142,7 @@ def check_part(part: str) -> None:
 def simulated(
     run: RunDirectory, report: SimulationReport, part: str, traces: Path | None = None
 ) -> str:
-    """Return the accuracy, and the tables of ``part``: sparsity, energy or all."""
+    """Return the accuracy, and the table of the measure ``part``, or all of them."""
     where = ", ".join(str(_shortest(path)) for path in (run.reports, traces) if path is not None)
     return "\n\n".join(
         [
