@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.formats.traces import Traces, of_npz
+from dsr_deploy.formats.traces import Traces
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.measures import chip_use, tables
@@ -30,7 +30,7 @@ from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.history import Epoch, Result
 from dsr_deploy.run.trained import describe, load_trained
 from dsr_deploy.stages.export import Export
-from dsr_deploy.stages.recording import TRACES
+from dsr_deploy.stages.recording import read_traces
 from dsr_deploy.stages.simulation import SimulationReport
 
 if TYPE_CHECKING:
@@ -236,12 +236,7 @@ class SimulationResult(StageResult):
         UserError
             If a file of the run is damaged.
         """
-        if self.run is None:
-            return self.recorded
-        if TRACES not in self.run.read("reports").record["files"]:
-            return None
-        source = self.run.read("reports", TRACES)
-        return of_npz(source.content[TRACES])
+        return self.recorded if self.run is None else read_traces(self.run)
 
     @property
     def accuracy(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,13 @@ from numpy.typing import NDArray
 from dsr_deploy import files
 from dsr_deploy.data.subset import evenly
 from dsr_deploy.errors import UserError
-from dsr_deploy.formats.traces import Traces, to_npz
+from dsr_deploy.formats.traces import Traces, of_npz, to_npz
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import IntegerNetwork, Population
 from dsr_deploy.progress import Progress
 from dsr_deploy.run import stage
+from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.samples import Samples
 
 TRACES: Final = "traces.npz"
@@ -140,6 +143,25 @@ class Recording:
             data = traces_nir.to_bytes(traces, network, events=kind == "nir-events")
         files.make_folder(self.path.parent)
         files.write_bytes(self.path, data)
+
+
+def read_traces(run: RunDirectory) -> Traces | None:
+    """Read what ``simulate --record`` kept in a run; None if it kept nothing.
+
+    Raises
+    ------
+    UserError
+        If a file is damaged.
+    """
+    if TRACES not in run.read("reports").record["files"]:
+        return None
+    source = run.read("reports", TRACES)
+    try:
+        return of_npz(source.content[TRACES])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        where = source.folder / TRACES
+        again = run.command(f"simulate --record {TRACES}")
+        raise UserError(f"{where}: no traces ({error}); run `{again}` again") from None
 
 
 def record(

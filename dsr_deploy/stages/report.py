@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +10,6 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from dsr_deploy.errors import UserError
-from dsr_deploy.formats.traces import of_npz
 from dsr_deploy.measures import chip_use, raster, tables
 from dsr_deploy.measures.accuracy import Row
 from dsr_deploy.measures.all import plots, sections
@@ -26,7 +23,7 @@ from dsr_deploy.run.hold import hold
 from dsr_deploy.run.trained import describe
 from dsr_deploy.stages.export import Export
 from dsr_deploy.stages.pages import picture, render
-from dsr_deploy.stages.recording import TRACES
+from dsr_deploy.stages.recording import read_traces
 from dsr_deploy.stages.simulation import SimulationReport, read_simulated
 from dsr_deploy.stages.summary import summarize
 
@@ -155,15 +152,9 @@ def _traces(
     run: RunDirectory, report: SimulationReport, classes: Sequence[str]
 ) -> list[dict[str, str | Markup]]:
     """Return pictures of what ``simulate --record`` kept; none if it kept nothing."""
-    if TRACES not in run.read("reports").record["files"]:
+    traces = read_traces(run)
+    if traces is None:
         return []
-    source = run.read("reports", TRACES)
-    try:
-        traces = of_npz(source.content[TRACES])
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        where = source.folder / TRACES
-        again = run.command(f"simulate --record {TRACES}")
-        raise UserError(f"{where}: no traces ({error}); run `{again}` again") from None
     network = None
     if stage.is_there(run.path, "export/loihi"):
         exported = read_exported(run)
