@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsr_deploy.hardware.core_load import CoreLoad
-from dsr_deploy.hardware.energy_constants import Times
+from dsr_deploy.hardware.energy.constants import Times
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.schedule import schedule
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from dsr_deploy.files import to_json
-from dsr_deploy.hardware.break_even import break_even_rate
 from dsr_deploy.hardware.chip import Chip
-from dsr_deploy.hardware.energy import Energy, EnergyEstimate, estimate, estimate_ann
-from dsr_deploy.hardware.energy_constants import CONSTANT_SETS, LOIHI2_STATEMENT, load_constants
+from dsr_deploy.hardware.energy.break_even import break_even_rate
+from dsr_deploy.hardware.energy.constants import CONSTANT_SETS, LOIHI2_STATEMENT, load_constants
+from dsr_deploy.hardware.energy.estimate import Energy, EnergyEstimate, estimate, estimate_ann
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.mapping import map_network
 from dsr_deploy.hardware.network import IntegerNetwork
@@ -49,8 +49,8 @@ class EnergyLine:
     synapse, neuron, traffic, memory, hops : J; None where the constants have no such term
     total : J, their sum
     break_even : of a whole spiking network, the mean firing rate at which the conventional one
-        takes as much, see :func:`dsr_deploy.hardware.break_even.break_even_rate`; None if the
-        constants do not tell
+        takes as much, see :mod:`dsr_deploy.hardware.energy.break_even`; None if the constants do
+        not tell
     """
 
     constants: str

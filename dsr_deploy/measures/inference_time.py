@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dsr_deploy.hardware.core_load import CoreLoad
-from dsr_deploy.hardware.energy_constants import CONSTANT_SETS, load_constants
+from dsr_deploy.hardware.energy.constants import CONSTANT_SETS, load_constants
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.hardware.time_bound import time_bound
 from dsr_deploy.measures.measure import Measure, Section

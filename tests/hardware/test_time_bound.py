@@ -10,7 +10,7 @@ from random_networks import random_network
 
 from dsr_deploy.hardware.chip import load_chip
 from dsr_deploy.hardware.core_load import CoreLoad, core_load
-from dsr_deploy.hardware.energy_constants import CONSTANT_SETS, Duration, Times, load_constants
+from dsr_deploy.hardware.energy.constants import CONSTANT_SETS, Duration, Times, load_constants
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.mapping import map_network
 from dsr_deploy.hardware.network import INPUT, Connection, Input, IntegerNetwork, Population

@@ -9,10 +9,10 @@ from dataclasses import astuple, replace
 import pytest
 import sample_run
 
-from dsr_deploy.hardware.break_even import break_even_rate
 from dsr_deploy.hardware.chip import load_chip
-from dsr_deploy.hardware.energy import EnergyEstimate, estimate, estimate_ann
-from dsr_deploy.hardware.energy_constants import CONSTANT_SETS, load_constants
+from dsr_deploy.hardware.energy.break_even import break_even_rate
+from dsr_deploy.hardware.energy.constants import CONSTANT_SETS, load_constants
+from dsr_deploy.hardware.energy.estimate import EnergyEstimate, estimate, estimate_ann
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.mapping import map_network
 from dsr_deploy.measures import energy

@@ -6,7 +6,7 @@ import pytest
 import sample_run
 
 from dsr_deploy.hardware.chip import load_chip
-from dsr_deploy.hardware.energy_constants import load_constants
+from dsr_deploy.hardware.energy.constants import load_constants
 from dsr_deploy.hardware.time_bound import time_bound
 from dsr_deploy.measures import core_load, inference_time
 from dsr_deploy.measures.inference_time import LeastTime

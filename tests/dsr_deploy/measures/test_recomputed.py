@@ -82,7 +82,7 @@ def energies(seen: Seen) -> list[dict[str, Any]]:
 
 
 def constant_set(name: str) -> Any:
-    file = resources.files("dsr_deploy.hardware") / "energy" / f"{name}.yaml"
+    file = resources.files("dsr_deploy.hardware.energy") / f"{name}.yaml"
     return yaml.safe_load(file.read_text())
 
 

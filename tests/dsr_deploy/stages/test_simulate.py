@@ -22,7 +22,7 @@ from dsr_deploy.engines import lava
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import energy as hardware_energy
 from dsr_deploy.hardware import reference
-from dsr_deploy.hardware.energy_constants import load_constants
+from dsr_deploy.hardware.energy.constants import load_constants
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.parallel.rank import Rank

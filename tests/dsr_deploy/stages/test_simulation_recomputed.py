@@ -197,7 +197,7 @@ def times(seen: Seen) -> list[dict[str, Any]]:
         begins[p.name] = 1 + max(begins[c.source] for c in made.incoming(p))
     steps = max(begins.values()) + 3
     for name in ("loihi1-davies2018", "loihi1-sanafe"):
-        file = resources.files("dsr_deploy.hardware") / "energy" / f"{name}.yaml"
+        file = resources.files("dsr_deploy.hardware.energy") / f"{name}.yaml"
         told = yaml.safe_load(file.read_text())
         ns, spent = told["times"], {"synapses": 0.0, "updates": 0.0}
         for sample in range(SAMPLES):

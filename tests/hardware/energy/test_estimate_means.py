@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dsr_deploy.hardware.energy import estimate
-from dsr_deploy.hardware.energy_constants import load_constants
+from dsr_deploy.hardware.energy.constants import load_constants
+from dsr_deploy.hardware.energy.estimate import estimate
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import INPUT, Connection, Input, IntegerNetwork, Population
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dsr_deploy.hardware.energy import Energy, EnergyEstimate, EnergyRow
-from dsr_deploy.hardware.energy_constants import Constant, load_constants
+from dsr_deploy.hardware.energy.constants import Constant, load_constants
+from dsr_deploy.hardware.energy.estimate import Energy, EnergyEstimate, EnergyRow
 from dsr_deploy.hardware.errors import ProfileError
 
 

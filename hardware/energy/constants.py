@@ -145,7 +145,7 @@ def load_constants(name: str) -> ConstantSet:
     """
     if name not in CONSTANT_SETS:
         raise ProfileError(f"energy constants '{name}': choose one of {', '.join(CONSTANT_SETS)}")
-    file = resources.files("dsr_deploy.hardware") / "energy" / f"{name}.yaml"
+    file = resources.files("dsr_deploy.hardware.energy") / f"{name}.yaml"
     return parse_constants(name, file.read_text(encoding="utf-8"))
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dsr_deploy.hardware.break_even import break_even_rate
-from dsr_deploy.hardware.energy import estimate, estimate_ann
-from dsr_deploy.hardware.energy_constants import Constant, ConstantSet, load_constants
+from dsr_deploy.hardware.energy.break_even import break_even_rate
+from dsr_deploy.hardware.energy.constants import Constant, ConstantSet, load_constants
+from dsr_deploy.hardware.energy.estimate import estimate, estimate_ann
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import INPUT, Connection, Input, IntegerNetwork, Population
 

@@ -10,10 +10,10 @@ from random_networks import random_network
 
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.chip import Chip, load_chip
-from dsr_deploy.hardware.energy import estimate
-from dsr_deploy.hardware.energy_constants import load_constants
+from dsr_deploy.hardware.energy.constants import load_constants
+from dsr_deploy.hardware.energy.estimate import estimate
+from dsr_deploy.hardware.energy.hops import HopCounts, count_hops
 from dsr_deploy.hardware.event.simulator import Simulator
-from dsr_deploy.hardware.hops import HopCounts, count_hops
 from dsr_deploy.hardware.mapping import Mapping, map_network
 from dsr_deploy.hardware.network import INPUT, Connection, IntegerNetwork
 

@@ -10,11 +10,11 @@ import pytest
 
 from dsr_deploy.hardware.chip import load_chip
 from dsr_deploy.hardware.core_load import core_load
-from dsr_deploy.hardware.energy import estimate
-from dsr_deploy.hardware.energy_constants import load_constants
+from dsr_deploy.hardware.energy.constants import load_constants
+from dsr_deploy.hardware.energy.estimate import estimate
+from dsr_deploy.hardware.energy.hops import count_hops
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.event.simulator import Simulator
-from dsr_deploy.hardware.hops import count_hops
 from dsr_deploy.hardware.mapping import Mapping, map_network
 from dsr_deploy.hardware.network import INPUT, Connection, Input, IntegerNetwork, Population
 from dsr_deploy.hardware.reference import transmit

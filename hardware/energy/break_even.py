@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsr_deploy.hardware.energy import EnergyEstimate, estimate_ann
+from dsr_deploy.hardware.energy.estimate import EnergyEstimate, estimate_ann
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.network import INPUT, IntegerNetwork
 
@@ -12,8 +12,9 @@ def break_even_rate(
 ) -> float | None:
     """Return the mean firing rate at which both networks take the same energy.
 
-    The conventional network is that of :func:`dsr_deploy.hardware.energy.estimate_ann`. The
-    energy of the spiking one is taken to be linear in its mean firing rate r::
+    The conventional network is that of
+    :func:`dsr_deploy.hardware.energy.estimate.estimate_ann`. The energy of the spiking one is
+    taken to be linear in its mean firing rate r::
 
         energy(r) = fixed + by_spikes * r / rate
 

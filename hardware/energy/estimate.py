@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dsr_deploy.hardware.energy_constants import Constant, ConstantSet, Hop
+from dsr_deploy.hardware.energy.constants import Constant, ConstantSet, Hop
+from dsr_deploy.hardware.energy.hops import count_hops
 from dsr_deploy.hardware.errors import ProfileError, SimulationError
 from dsr_deploy.hardware.event.simulation import ConnectionCounts, PopulationCounts, Simulation
-from dsr_deploy.hardware.hops import count_hops
 from dsr_deploy.hardware.mapping import Mapping
 from dsr_deploy.hardware.network import (
     INPUT,
@@ -103,7 +103,7 @@ def estimate(
     Parameters
     ----------
     mapping : of the network on a chip; the term of hops needs it, see
-        :mod:`dsr_deploy.hardware.hops`
+        :mod:`dsr_deploy.hardware.energy.hops`
 
     Raises
     ------

@@ -1,0 +1,1 @@
+"""Energy per inference: published constants, what they make of the counts, and hops."""
