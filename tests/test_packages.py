@@ -125,7 +125,7 @@ def test_the_chip_side_alone_simulates_without_torch(tmp_path: Path) -> None:
     wheel = _build(Path("hardware"), tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
-    shared = {"dsr_deploy/__init__.py", "dsr_deploy/compiled.py"}
+    shared = {f"dsr_deploy/{name}.py" for name in ("__init__", "compiled", "version")}
     assert held == _files(ROOT / "hardware") | shared
     commands = _install(wheel, tmp_path)
     found = _run(commands / "python", "-c", SIMULATE, NETWORK, "reference", cwd=tmp_path)
