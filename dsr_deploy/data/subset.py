@@ -37,6 +37,8 @@ def evenly(whole: int, samples: int | None, most: int | None = None) -> NDArray[
     """Return the indices of ``samples`` of ``whole`` samples, as :func:`spread` takes them."""
     if samples is None:
         samples = whole if most is None else min(most, whole)
+    if not isinstance(samples, int | np.integer):
+        raise UserError(f"samples must be a whole number, not {samples!r}")
     if not 1 <= samples <= whole:
         raise UserError(f"samples must be 1 to {whole}, not {samples}")
     return np.arange(samples, dtype=np.int64) * whole // samples

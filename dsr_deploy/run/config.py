@@ -107,7 +107,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Config).items():
-            _check_type(name, getattr(self, name), kind)
+            check_type(name, getattr(self, name), kind)
         _check_choice("dataset", self.dataset, DATASETS)
         if not topologies.is_arch(self.arch):
             _check_choice("arch", self.arch, (*ARCHITECTURES, "FILE.py:FUNCTION"))
@@ -198,7 +198,7 @@ def resolve(preset: str | None = None, **chosen: Any) -> Config:
     given = {name: value for name, value in chosen.items() if value is not None}
     for name in ("timesteps", "epochs"):  # computed with before Config checks all
         if name in given:
-            _check_type(name, given[name], int)
+            check_type(name, given[name], int)
     if preset is not None:
         _check_choice("preset", preset, presets())
         trained_on, neuron, steps = preset.rsplit("-", 2)
@@ -347,7 +347,7 @@ def _neuron_defaults(neuron: str, timesteps: int, *, paper: bool) -> dict[str, A
     return row | {"tau": 1.0} | ({} if paper else {"v_threshold": None})
 
 
-def _check_type(name: str, value: Any, kind: Any) -> None:
+def check_type(name: str, value: Any, kind: Any) -> None:
     """Raise UserError if ``value`` is not of ``kind``; an int is a number, a bool is not."""
     if kind is bool:
         if not isinstance(value, bool):

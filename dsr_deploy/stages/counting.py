@@ -14,6 +14,7 @@ from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.event.simulator import Simulator
 from dsr_deploy.hardware.network import IntegerNetwork
 from dsr_deploy.progress import Progress
+from dsr_deploy.run.config import check_type
 from dsr_deploy.run.samples import Samples
 from dsr_deploy.run.tally import Tally
 from dsr_deploy.training.device import resolve_device
@@ -44,8 +45,10 @@ class Method:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads must be at least 1, not {self.threads}")
+        if self.threads is not None:
+            check_type("threads", self.threads, int)
+            if self.threads < 1:
+                raise UserError(f"threads must be at least 1, not {self.threads}")
         if self.engine not in ENGINES:
             raise UserError(f"engine {self.engine!r}: choose one of {', '.join(ENGINES)}")
         if obstacle := load_engine(self.engine).obstacle():

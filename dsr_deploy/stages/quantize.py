@@ -30,6 +30,7 @@ from dsr_deploy.lowering.scale import Granularity
 from dsr_deploy.measures.accuracy import Row
 from dsr_deploy.progress import Progress, Silent
 from dsr_deploy.run import provenance
+from dsr_deploy.run.config import check_type
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.hold import hold
 from dsr_deploy.run.trained import Trained, keep_place, load_same_data, load_trained
@@ -64,10 +65,8 @@ class QuantizeConfig:
     def __post_init__(self) -> None:
         for name in ("bits", "epochs", "batch_size", "seed"):
             value = getattr(self, name)
-            if value is None and name in ("epochs", "batch_size"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise UserError(f"{name} must be a whole number, not {value!r}")
+            if value is not None or name in ("bits", "seed"):
+                check_type(name, value, int)
         if not 2 <= self.bits <= 8:
             raise UserError(f"bits must be 2 to 8, not {self.bits}")
         if self.epochs is not None and not 0 <= self.epochs <= 100_000:

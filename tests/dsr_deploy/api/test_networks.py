@@ -250,6 +250,8 @@ def test_a_data_set_is_tested_with_its_labels() -> None:
         ({"data": None, "labels": [0]}, "labels without data; give both"),
         ({"samples": 4}, "samples must be 1 to 3, not 4"),
         ({"threads": 0}, "threads must be at least 1, not 0"),
+        ({"samples": "3"}, "samples must be a whole number, not '3'"),
+        ({"threads": "2"}, "threads must be a whole number, not '2'"),
         ({"chip": "x"},
          "chip 'x': choose one of loihi1, loihi2, or name a file that ends in .yaml"),
         ({"data": None, "chip": "loihi2"},
