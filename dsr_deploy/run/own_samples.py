@@ -159,8 +159,7 @@ def _check(network: IntegerNetwork, values: Array, where: str) -> None:
         )
     if not len(values):
         raise UserError(f"{where}: it must have at least 1 sample, not 0")
-    low = min(int(part.min()) for part in _chunks(values))
-    high = max(int(part.max()) for part in _chunks(values))
+    low, high = map(int, _extremes(values))
     pixels = values.dtype == np.uint8
     least, most = (0, largest_pixel(input)) if pixels else (input.low, input.high)
     if not least <= low <= high <= most:
@@ -173,9 +172,8 @@ def _described(values: Array) -> str:
     text = f"{values.dtype} of shape {values.shape}"
     if not values.size or values.dtype.kind not in "fiu":
         return text
-    low = min(float(part.min()) for part in _chunks(np.atleast_1d(values)))
-    high = max(float(part.max()) for part in _chunks(np.atleast_1d(values)))
-    if math.isnan(low) or math.isnan(high):
+    low, high = map(float, _extremes(np.atleast_1d(values)))
+    if math.isnan(low):
         return f"{text}, with NaN"
     return f"{text}, from {low:g} to {high:g}"
 
@@ -203,6 +201,13 @@ def _known(network: IntegerNetwork, labels: Any, count: int, where: str) -> Int6
     if known.max() >= classes:
         raise UserError(f"{where}: labels must be 0 to {classes - 1}, not {known.max()}")
     return known
+
+
+def _extremes(values: Array) -> tuple[Any, Any]:
+    """Return the least and the greatest value, both NaN if there is one, in one pass."""
+    parts = [(part.min(), part.max()) for part in _chunks(values)]
+    lows, highs = zip(*parts, strict=True)
+    return np.min(lows), np.max(highs)
 
 
 def _chunks(values: Array) -> Iterator[Array]:

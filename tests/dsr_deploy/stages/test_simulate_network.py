@@ -177,6 +177,8 @@ FORM = "pixels (uint8, 0 to 16) or payloads (int8, -8 to 8) of shape (N, 1, 8, 8
          f"{FORM}"),
         (np.full((2, 1, 8, 8), np.nan, np.float32), "float32 of shape (2, 1, 8, 8), with NaN; it "
          f"must be {FORM}"),
+        (np.append(np.zeros(2000), np.nan), "float64 of shape (2001,), with NaN; it must be "
+         f"{FORM}"),
         (np.zeros((2, 1, 8, 8), np.int64), "int64 of shape (2, 1, 8, 8), from 0 to 0; it must be "
          f"{FORM}"),
         (np.zeros((2, 1, 8, 8), bool), f"bool of shape (2, 1, 8, 8); it must be {FORM}"),
