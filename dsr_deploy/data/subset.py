@@ -12,10 +12,8 @@ from dsr_deploy.data.samples import Split, TensorSplit
 from dsr_deploy.errors import UserError
 
 
-def spread(
-    split: Split, samples: int | None, most: int | None = None
-) -> tuple[Split, NDArray[np.int64]]:
-    """Return ``samples`` samples of ``split``, evenly spread, and their indices.
+def evenly(whole: int, samples: int | None, most: int | None = None) -> NDArray[np.int64]:
+    """Return the indices of ``samples`` of ``whole`` samples, evenly spread, in ascending order.
 
     Test sets often come ordered by class, so that the first ones would be of one class alone.
 
@@ -27,14 +25,8 @@ def spread(
     Raises
     ------
     UserError
-        If there are not so many.
+        If ``samples`` is no whole number, or there are not so many.
     """
-    chosen = evenly(len(split), samples, most)
-    return (split if len(chosen) == len(split) else take(split, chosen)), chosen
-
-
-def evenly(whole: int, samples: int | None, most: int | None = None) -> NDArray[np.int64]:
-    """Return the indices of ``samples`` of ``whole`` samples, as :func:`spread` takes them."""
     if samples is None:
         samples = whole if most is None else min(most, whole)
     if not isinstance(samples, int | np.integer):

@@ -17,7 +17,7 @@ from dsr_deploy.console import cli
 from dsr_deploy.data.dataset import Dataset
 from dsr_deploy.data.loading import load
 from dsr_deploy.data.samples import FolderSplit, TensorSplit
-from dsr_deploy.data.subset import spread
+from dsr_deploy.data.subset import evenly, take
 from dsr_deploy.engines import lava
 from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import energy as hardware_energy
@@ -287,18 +287,16 @@ def test_images_of_another_size_are_refused() -> None:
         check_data(sample_run.network(), _digits(input=shape))
 
 
-def test_spread_takes_samples_from_everywhere() -> None:
+def test_samples_are_taken_from_everywhere() -> None:
     labels = torch.arange(10)
     whole = TensorSplit(torch.zeros(10, 1, 2, 2, dtype=torch.uint8), labels)
-    few, chosen = spread(whole, 4)
-    assert chosen.tolist() == few.labels.tolist() == [0, 2, 5, 7]
-    files = FolderSplit(tuple(map(str, range(10))), labels, (1, 2, 2))
-    few, chosen = spread(files, 4)
+    chosen = evenly(10, 4)
+    assert chosen.tolist() == take(whole, chosen).labels.tolist() == [0, 2, 5, 7]
+    few = take(FolderSplit(tuple(map(str, range(10))), labels, (1, 2, 2)), chosen)
     assert isinstance(few, FolderSplit)
     assert few.files == ("0", "2", "5", "7")
-    assert spread(whole, None)[0] is whole
-    assert spread(whole, None, 4)[1].tolist() == chosen.tolist()
-    assert len(spread(whole, None, len(whole) + 1)[0]) == len(whole)
+    assert evenly(10, None).tolist() == labels.tolist() == evenly(10, None, 11).tolist()
+    assert evenly(10, None, 4).tolist() == chosen.tolist()
 
 
 def test_payloads_are_those_of_the_chosen_samples(run: RunDirectory) -> None:
