@@ -118,8 +118,7 @@ class Places:
         if self.predictions is not None:
             data = io.BytesIO()
             np.save(data, simulated.predictions)
-            files.make_folder(self.predictions.parent)
-            files.write_bytes(self.predictions, data.getvalue())
+            _write(self.predictions, data.getvalue())
 
     def publish(self, simulated: Simulated) -> None:
         """Write the report's files, all of them or none."""
