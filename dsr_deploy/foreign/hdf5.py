@@ -86,7 +86,7 @@ def from_bytes(data: bytes) -> Arrays:
     arrays: Arrays = {}
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            _collect(file, "", arrays, 0)
+            _collect(file, "", arrays)
     except Hdf5Error:
         raise
     except _DAMAGED as error:
@@ -95,26 +95,32 @@ def from_bytes(data: bytes) -> Arrays:
     return arrays
 
 
-def _collect(group: h5py.Group, place: str, arrays: Arrays, depth: int) -> None:
-    """Add the arrays of ``group``; only what lies in the file itself is followed."""
+def _collect(group: h5py.Group, place: str, arrays: Arrays, depth: int = 0, used: int = 0) -> int:
+    """Add the arrays of ``group`` to ``arrays``, and their bytes to ``used``, which is returned.
+
+    Only what lies in the file itself is followed.
+    """
     if depth > MAX_DEPTH:
         raise Hdf5Error(f"groups are nested more than {MAX_DEPTH} deep; export it again")
     for name in group:
         where = f"{place}{name}"
+        if not name.isprintable():
+            raise Hdf5Error(f"'{printable(where)}': a name of unprintable characters; rename it")
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise Hdf5Error(f"'{printable(where)}' is a link to elsewhere; export it again")
         item = group[name]
         if isinstance(item, h5py.Group):
-            _collect(item, f"{where}/", arrays, depth + 1)
+            used = _collect(item, f"{where}/", arrays, depth + 1, used)
             continue
         if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
             raise Hdf5Error(f"'{printable(where)}' is not an array in the file; export it again")
-        used = sum(array.nbytes for array in arrays.values())
-        if len(arrays) >= MAX_ITEMS or used + item.nbytes > MAX_BYTES:
+        used += item.nbytes
+        if len(arrays) >= MAX_ITEMS or used > MAX_BYTES:
             raise Hdf5Error(
                 f"it holds more than {MAX_ITEMS} arrays or {MAX_BYTES} bytes; split the network"
             )
         arrays[where] = _plain(item[()])
+    return used
 
 
 def _plain(value: Any) -> NDArray[Any]:
