@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -170,11 +171,18 @@ class ForeignNetwork:
 
     def sources(self, name: str) -> list[str]:
         """Return the nodes that lead to node ``name``."""
-        return [a for a, b in self.edges if b == name]
+        return self._sources.get(name, [])
 
     def targets(self, name: str) -> list[str]:
         """Return the nodes to which node ``name`` leads."""
         return [b for a, b in self.edges if a == name]
+
+    @cached_property
+    def _sources(self) -> dict[str, list[str]]:
+        sources: dict[str, list[str]] = {}
+        for a, b in self.edges:
+            sources.setdefault(b, []).append(a)
+        return sources
 
     def neurons(self) -> dict[str, Neurons]:
         """Return the nodes of neurons by name, in their order."""

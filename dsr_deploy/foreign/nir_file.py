@@ -38,6 +38,9 @@ from dsr_deploy.foreign.network import (
 from dsr_deploy.foreign.shapes import infer
 from dsr_deploy.hardware.format.json_text import printable
 
+MAX_GRAPH: Final = 2048
+"""Most nodes, and most edges."""
+
 _EXPORT_AGAIN: Final = "export it again"
 
 _INSTEAD: Final = {
@@ -86,6 +89,11 @@ def from_arrays(arrays: hdf5.Arrays, where: str) -> ForeignNetwork:
         if parts[:2] == ["node", "nodes"] and len(parts) > 3:
             fields.setdefault(parts[2], {})["/".join(parts[3:])] = array
     edges = _edges(arrays.get("node/edges"), set(fields), where)
+    if max(len(fields), len(edges)) > MAX_GRAPH:
+        raise UserError(
+            f"{where}: {len(fields):,} nodes and {len(edges):,} edges, at most {MAX_GRAPH:,} of "
+            "each are read; split the network"
+        )
     nodes = {name: _node(of_node) for name, of_node in fields.items()}
     order, loops = _in_order(nodes, edges)
     network = ForeignNetwork({name: nodes[name] for name in order}, edges, {}, tuple(loops))
@@ -109,10 +117,10 @@ def _in_order(
     nodes: dict[str, Node], edges: tuple[tuple[str, str], ...]
 ) -> tuple[list[str], list[Obstacle]]:
     """Return the nodes, sources first, and an obstacle for each edge that closes a loop."""
-    kept = list(edges)
+    kept, names = list(edges), sorted(nodes, key=_natural)
     loops: list[Obstacle] = []
     while True:
-        before: dict[str, list[str]] = {name: [] for name in sorted(nodes, key=_natural)}
+        before: dict[str, list[str]] = {name: [] for name in names}
         for a, b in kept:
             before[b].append(a)
         try:

@@ -167,6 +167,16 @@ def test_a_loop_is_named_and_the_rest_is_read() -> None:
     assert list(network.nodes)[-1] == "output"
 
 
+def test_graphs_that_take_minutes_to_order_are_refused() -> None:
+    graph = graphs.chain((3,), *(graphs.affine(3, 3) for _ in range(46)))
+    graph.edges += [(str(i), str(j)) for i in range(46) for j in range(46) if j not in (i, i + 1)]
+    with pytest.raises(UserError) as raised:
+        graphs.read(graph)
+    assert str(raised.value) == (
+        "net.nir: 48 nodes and 2,072 edges, at most 2,048 of each are read; split the network"
+    )
+
+
 Change = Callable[[bytes], bytes]
 
 
@@ -190,6 +200,10 @@ Change = Callable[[bytes], bytes]
         (
             lambda data: graphs.to_bytes(small(), {"node/x": h5py.ExternalLink("a", "b")}),
             "'node/x' is a link to elsewhere; export it again",
+        ),
+        (
+            lambda data: graphs.to_bytes(small(), {"node/a\nb": 1}),
+            "'node/a?b': a name of unprintable characters; rename it",
         ),
     ],
 )
