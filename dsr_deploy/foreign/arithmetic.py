@@ -68,7 +68,8 @@ class Arithmetic:
         """Return the share of a potential that one timestep leaves."""
         if tau is None:
             return np.ones(())
-        return 1 - self.dt / tau if self.leak == "euler" else np.exp(-self.dt / tau)
+        with np.errstate(over="ignore"):  # a tiny tau keeps -inf, which is no share
+            return 1 - self.dt / tau if self.leak == "euler" else np.exp(-self.dt / tau)
 
     def gain(self, node: Neurons) -> Float64:
         """Return what a current is multiplied by before it is added to the potential."""
@@ -76,7 +77,7 @@ class Arithmetic:
             return node.r if self.if_added else node.r * self.dt
         if self.current == "added":
             return node.r
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             # r = tau / dt makes a current count as it is, for an infinite tau too
             scaled = np.where(np.isinf(node.tau) & np.isinf(node.r), 1, node.r * self.dt / node.tau)
         return np.asarray(scaled, np.float64)

@@ -123,15 +123,17 @@ def _neurons(name: str, node: Neurons, shape: Shape, arithmetic: Arithmetic) -> 
             "it must be more than 0 and at most 1",
             "check --dt",
         )
-    for label, values in (("v_threshold", node.v_threshold), ("r", arithmetic.gain(node))):
-        assert values is not None
+    gain = arithmetic.gain(node)
+    assert node.v_threshold is not None
+    for label, values in (("v_threshold", node.v_threshold), ("the gain of a current", gain)):
         if per_channel(values, shape) is None:
             yield Obstacle(
                 place,
                 f"{label} differs between the neurons of a channel, {_range(values)}",
                 "use one per channel",
             )
-    assert node.v_threshold is not None
+    if not np.isfinite(gain).all():
+        yield Obstacle(place, f"a current counts {_range(gain)} times", "check r, tau and --dt")
     if node.v_threshold.min() <= 0:
         yield Obstacle(
             place,
@@ -158,7 +160,11 @@ def _reset(place: str, node: Neurons, arithmetic: Arithmetic) -> Iterator[Obstac
 
 
 def _bias(name: str, bias: Float64) -> Iterator[Obstacle]:
-    if per_channel(bias, bias.shape) is None:
+    if not np.isfinite(bias).all():
+        yield Obstacle(
+            f"node '{name}'", "the bias that reaches it exceeds float64", "train smaller weights"
+        )
+    elif per_channel(bias, bias.shape) is None:
         yield Obstacle(
             f"node '{name}'",
             f"the bias that reaches it differs within a channel, {_range(bias)}",

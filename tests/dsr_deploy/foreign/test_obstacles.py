@@ -49,6 +49,10 @@ def test_neurons_that_a_population_can_be_have_no_obstacle() -> None:
             "check --dt",
         ),
         (
+            lif(r=[1.0, np.inf]),
+            "a current counts 0.1 to inf times; check r, tau and --dt",
+        ),
+        (
             lif(v_leak=[0.0, 0.5]),
             "it leaks to 0 to 0.5, a population to 0; train with v_leak = 0, a bias does the same",
         ),
@@ -81,6 +85,22 @@ def test_what_a_framework_does_otherwise() -> None:
         "train it with reset by subtraction, and say so with --reset subtract",
         "node '1': in NIR it may fire several times in a timestep, a population once; "
         "train it to fire once, and say so with --spikes one",
+    ]
+
+
+def test_a_time_constant_too_small_for_numbers_is_named() -> None:
+    assert lines(ending_in(lif(tau=[1e-320, 1e-320]))) == [
+        "node '1': -inf of v stays in a timestep of 0.0001 s; it must be more than 0 and at most "
+        "1; check --dt",
+        "node '1': a current counts inf times; check r, tau and --dt",
+    ]
+
+
+def test_a_bias_that_exceeds_float64_is_named() -> None:
+    huge = nir.Affine(np.full((2, 2), 1e-200), np.full(2, 1e200))
+    graph = graphs.chain((2,), huge, nir.Affine(np.full((2, 2), 1e200), np.zeros(2)), lif())
+    assert lines(graph) == [
+        "node '2': the bias that reaches it exceeds float64; train smaller weights"
     ]
 
 
