@@ -50,6 +50,8 @@ MAX_PATHS: Final = 256
 """Most ways between populations that lead to one of them."""
 MAX_LENGTH: Final = 64
 """Most nodes of such a way."""
+MAX_WEIGHTS: Final = 1 << 28
+"""Most weights of a connection, 2 GiB of them in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,10 @@ def _link(network: ForeignNetwork, source: str, target: str, path: list[str]) ->
     composed: Convolution | Affine | None = None
     here = network.shapes[source]
     for name in path:
-        following = _then(composed, network.nodes[name], network.shapes[source], here)
+        with np.errstate(over="ignore", invalid="ignore"):
+            following = _then(composed, network.nodes[name], network.shapes[source], here)
+        if following is not None and not isinstance(following, _Refusal):
+            following = _finite(following)
         if isinstance(following, _Refusal):
             return Obstacle(f"node '{name}'", following.reason, following.way_out)
         composed = following
@@ -183,12 +188,24 @@ def _bias(network: ForeignNetwork, target: str) -> Float64:
     return np.asarray(incoming(target)[0, 0].numpy(), np.float64)
 
 
+def _finite(composed: Convolution | Affine) -> Convolution | Affine | _Refusal:
+    if np.isfinite(composed.weight).all():
+        return composed
+    return _Refusal("its weights times those before it exceed float64", "train smaller weights")
+
+
 def _then(
     first: Convolution | Affine | None, node: Node, source: Shape, here: Shape
 ) -> Convolution | Affine | _Refusal | None:
     """Return ``node`` after ``first``, which leads from shape ``source`` to shape ``here``."""
     if isinstance(node, Flatten | Outlet):
         return first
+    if (count := _count(first, node, source, here)) > MAX_WEIGHTS:
+        return _Refusal(
+            f"as one connection with the layers before it, it takes {count:,} weights, "
+            f"at most {MAX_WEIGHTS:,} are composed",
+            "put neurons between, or make it smaller",
+        )
     if isinstance(node, Scale):
         return _scaled(first, node.factor, source, here)
     if isinstance(node, Affine):
@@ -211,14 +228,37 @@ def _then(
     return _folded(first, second)
 
 
+def _count(first: Convolution | Affine | None, node: Node, source: Shape, here: Shape) -> int:
+    """Count the weights that ``node`` after ``first`` takes, those on the way included."""
+    if isinstance(node, Affine):
+        return len(node.weight) * prod(source)
+    if isinstance(node, Scale):
+        return here[0] ** 2 if first is None and len(here) == 1 else 0
+    assert isinstance(node, Convolution | Pool)
+    rows: int
+    if isinstance(node, Pool):
+        rows, fan, groups, window = here[0], 1, here[0], node.kernel
+    else:
+        (rows, fan), groups, window = node.weight.shape[:2], node.groups, node.window
+    if not isinstance(first, Convolution):
+        return rows * fan * prod(window)
+    sizes = zip(first.weight.shape[2:], first.stride, window, strict=True)
+    folded: int = prod((n - 1) * stride + kernel for kernel, stride, n in sizes)
+    middle = len(first.weight)
+    if first.groups == groups == middle == rows:
+        return rows * folded
+    ungrouped = middle * source[0] * prod(first.weight.shape[2:])
+    return max(rows * source[0] * folded, rows * middle * prod(window), ungrouped)
+
+
 def plain(node: Convolution | Pool, channels: int) -> Convolution:
     """Return a pool or a dilated convolution as a convolution without dilation, bias left out."""
     if isinstance(node, Pool):
         weight = np.full((channels, 1, *node.kernel), 1 / prod(node.kernel) if node.mean else 1.0)
         return Convolution(weight, np.zeros(channels), node.stride, node.padding, groups=channels)
-    rows, fan, height, width = node.weight.shape
+    rows, fan = node.weight.shape[:2]
     dy, dx = node.dilation
-    spread = np.zeros((rows, fan, dy * (height - 1) + 1, dx * (width - 1) + 1))
+    spread = np.zeros((rows, fan, *node.window))
     spread[:, :, ::dy, ::dx] = node.weight
     return replace(node, weight=spread, bias=np.zeros(rows), dilation=(1, 1))
 
@@ -310,8 +350,8 @@ def _scaled(
         return Affine(whole.reshape(-1, 1) * first.weight, first.bias)
     if first is None and len(here) == 1:
         return Affine(np.diag(whole), np.zeros(len(whole)))
-    if isinstance(first, Convolution) and len(here) == 1:
-        whole = whole.reshape(_output(first, source))
+    # a Flatten may have changed what the first dimension is
+    whole = whole.reshape(source if first is None else _output(first, source))
     per_channel = whole.reshape(len(whole), -1)
     if (per_channel != per_channel[:, :1]).any():
         return _Refusal(

@@ -63,6 +63,12 @@ class Convolution:
     dilation: Pair = (1, 1)
     groups: int = 1
 
+    @property
+    def window(self) -> Pair:
+        """Height and width of what an output sees."""
+        (dy, dx), (height, width) = self.dilation, self.weight.shape[2:]
+        return dy * (height - 1) + 1, dx * (width - 1) + 1
+
 
 @dataclass(frozen=True)
 class Pool:

@@ -111,13 +111,12 @@ def _fitted(node: Node, shape: Shape, network: ForeignNetwork, name: str) -> tup
 def _windowed(node: Convolution | Pool, shape: Shape) -> Shape:
     if len(shape) != 3:
         raise _ShapeError(f"it needs a source of (C, H, W), not {shape}")
-    window, channels = (node.kernel, shape[0]) if isinstance(node, Pool) else ((0, 0), 0)
-    if isinstance(node, Convolution):
-        channels, fan, *kernel = node.weight.shape
-        if fan * node.groups != shape[0]:
-            raise _ShapeError(f"weights for {fan * node.groups} channels after shape {shape}")
-        extent = [d * (k - 1) + 1 for d, k in zip(node.dilation, kernel, strict=True)]
-        window = (extent[0], extent[1])
+    if isinstance(node, Pool):
+        channels, window = shape[0], node.kernel
+    else:
+        channels, window = len(node.weight), node.window
+        if (heard := node.weight.shape[1] * node.groups) != shape[0]:
+            raise _ShapeError(f"weights for {heard} channels after shape {shape}")
     sizes = [
         (size + 2 * padding - extent) // stride + 1
         for size, padding, extent, stride in zip(
