@@ -107,7 +107,7 @@ class Geometry:
         elif out_channels != channels:
             raise NetworkError(f"{out_channels} weights for a source of {channels} channels")
         sizes = zip((height, width), self.window, self.stride, self.padding, strict=True)
-        rows, columns = (_targets(*axis) for axis in sizes)
+        rows, columns = (places(*axis) for axis in sizes)
         return (out_channels, rows, columns)
 
     def as_convolution(self, source: Shape) -> Geometry:
@@ -160,8 +160,14 @@ def check_range(label: str, value: int, low: int, high: int) -> None:
         raise NetworkError(f"{label} must be {low} to {high}, not {value!r}")
 
 
-def _targets(size: int, window: int, stride: int, padding: int) -> int:
-    """Count the places of a window along an axis."""
+def places(size: int, window: int, stride: int, padding: int) -> int:
+    """Count the places of a window along an axis.
+
+    Raises
+    ------
+    NetworkError
+        If there is none; without the place.
+    """
     if size + 2 * padding < window:
         raise NetworkError(
             f"a window of {window} does not fit a source of {size} padded by {padding}"

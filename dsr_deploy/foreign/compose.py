@@ -45,6 +45,7 @@ from dsr_deploy.foreign.network import (
     Shape,
 )
 from dsr_deploy.foreign.simulate import evaluate
+from dsr_deploy.hardware.geometry import places
 
 MAX_PATHS: Final = 256
 """Most ways between populations that lead to one of them."""
@@ -291,7 +292,7 @@ def _pads_alike(first: Convolution, second: Convolution, source: Shape) -> bool:
     for size, kernel, stride, inner, outer in zip(
         source[1:], first.weight.shape[2:], first.stride, first.padding, second.padding, strict=True
     ):
-        count = (size + 2 * inner - kernel) // stride + 1
+        count = places(size, kernel, stride, inner)
         before = -stride - inner + kernel <= 0  # the window of position -1 ends at or before 0
         after = count * stride - inner >= size  # that of position `count` begins at or after
         if outer and not (before and after):
@@ -314,10 +315,8 @@ def _ungrouped(node: Convolution) -> Convolution:
 
 def _output(node: Convolution, source: Shape) -> Shape:
     sizes = [
-        (size + 2 * padding - kernel) // stride + 1
-        for size, padding, kernel, stride in zip(
-            source[1:], node.padding, node.weight.shape[2:], node.stride, strict=True
-        )
+        places(*axis)
+        for axis in zip(source[1:], node.weight.shape[2:], node.stride, node.padding, strict=True)
     ]
     return (len(node.weight), *sizes)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from dsr_deploy.foreign.network import (
     Shape,
     Unknown,
 )
+from dsr_deploy.hardware.errors import NetworkError
+from dsr_deploy.hardware.geometry import places
 
 _EXPORT_AGAIN: Final = "correct the layer, and export it again"
 
@@ -117,18 +119,15 @@ def _windowed(node: Convolution | Pool, shape: Shape) -> Shape:
         channels, window = len(node.weight), node.window
         if (heard := node.weight.shape[1] * node.groups) != shape[0]:
             raise _ShapeError(f"weights for {heard} channels after shape {shape}")
-    sizes = [
-        (size + 2 * padding - extent) // stride + 1
-        for size, padding, extent, stride in zip(
-            shape[1:], node.padding, window, node.stride, strict=True
-        )
-    ]
-    if min(sizes) < 1:
-        raise _ShapeError(f"a window of {window} does not fit into shape {shape}")
+    axes = zip(shape[1:], window, node.stride, node.padding, strict=True)
+    try:
+        height, width = (places(*axis) for axis in axes)
+    except NetworkError as error:
+        raise _ShapeError(str(error)) from None
     padded = prod(n + 2 * p for n, p in zip(shape[1:], node.padding, strict=True)) * shape[0]
-    if (largest := max(padded, channels * sizes[0] * sizes[1])) > MAX_VALUES:
+    if (largest := max(padded, channels * height * width)) > MAX_VALUES:
         raise _ShapeError(f"{largest:,} values with its padding, at most {MAX_VALUES:,} are read")
-    return channels, sizes[0], sizes[1]
+    return channels, height, width
 
 
 def _flatten(
@@ -157,20 +156,12 @@ def _flatten(
 
 
 def _broadcast(node: Neurons, shape: Shape) -> Neurons:
-    def fitted(label: str) -> Float64 | None:
-        values = getattr(node, label)
-        return None if values is None else _as(values, shape, label)
-
-    return Neurons(
-        node.type,
-        _as(node.r, shape, "r"),
-        fitted("v_threshold"),
-        fitted("v_reset"),
-        fitted("tau"),
-        fitted("v_leak"),
-        fitted("tau_syn"),
-        fitted("w_in"),
-    )
+    fitted: dict[str, Any] = {
+        field.name: _as(values, shape, field.name)
+        for field in fields(node)
+        if isinstance(values := getattr(node, field.name), np.ndarray)
+    }
+    return replace(node, **fitted)
 
 
 def _as(values: Float64, shape: Shape, label: str) -> Float64:

@@ -133,6 +133,13 @@ def test_a_node_that_does_not_fit_is_named(node: nir.NIRNode, line: str) -> None
     assert graphs.obstacles(network) == [f"node '0': {line}"]
 
 
+def test_a_window_larger_than_its_source_is_named() -> None:
+    graph = graphs.chain((2, 8, 6), graphs.conv(4, 2, (3, 4), dilation=(1, 3)))
+    assert graphs.obstacles(graphs.read(graph)) == [
+        f"node '0': a window of 10 does not fit a source of 6 padded by 1; {AGAIN}"
+    ]
+
+
 def test_sizes_that_no_layer_has_are_refused_before_they_are_allocated() -> None:
     graph = graphs.chain((2, 8, 6), graphs.conv(4, 2, padding=(4000, 4000)))
     assert graphs.obstacles(graphs.read(graph)) == [
