@@ -95,7 +95,7 @@ def from_bytes(data: bytes, where: str, of: Origin, empty: Simulation) -> Tally:
     Raises
     ------
     UserError
-        If the file is damaged, or of another network or other samples.
+        If the file is damaged, of another version, or of another network or other samples.
     """
     afresh = "simulate without --resume to begin again"
     try:
@@ -120,7 +120,10 @@ def from_bytes(data: bytes, where: str, of: Origin, empty: Simulation) -> Tally:
         )
     if found.data != of.data:
         raise UserError(f"{where}: it was counted on other samples; {afresh}")
-    return Tally(_filled(empty, tensors), tensors["predictions"])
+    try:
+        return Tally(_filled(empty, tensors), tensors["predictions"])
+    except KeyError as error:
+        raise UserError(f"{where}: {error} is missing, as in another version; {afresh}") from None
 
 
 def _arrays(simulation: Simulation) -> Iterator[tuple[str, Array]]:

@@ -19,7 +19,7 @@ from dsr_deploy.errors import UserError
 from dsr_deploy.hardware import reference
 from dsr_deploy.hardware.format import network_file
 from dsr_deploy.progress import Silent
-from dsr_deploy.run import stage
+from dsr_deploy.run import stage, tally
 from dsr_deploy.run.directory import RunDirectory
 from dsr_deploy.run.own_samples import of_array
 from dsr_deploy.stages import procedure, recording
@@ -220,6 +220,19 @@ def test_a_resume_of_something_else_is_refused(run: RunDirectory, tmp_path: Path
     assert _files(run.reports) == before
     assert simulate(run, 100).samples == 100
     assert not path.exists()
+
+
+def test_the_counts_of_another_version_are_refused(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tally._arrays
+    monkeypatch.setattr(
+        tally, "_arrays", lambda counts: (x for x in own(counts) if "updates" not in x[0])
+    )
+    _stop(run, 64, samples=100)
+    path = run.reports / PARTIAL
+    with _refused(f"{path}: 'population.0.updates' is missing, as in another version; {AFRESH}"):
+        simulate(run, 100, resume=True)
 
 
 def test_other_samples_of_the_same_number_are_refused(tmp_path: Path) -> None:
