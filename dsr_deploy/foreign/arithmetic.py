@@ -140,7 +140,7 @@ def recognise(network: ForeignNetwork, framework: str | None = None) -> tuple[Ar
     Parameters
     ----------
     framework : the name of one of :data:`CONVENTIONS`; None tells it from the numbers, and takes
-        NIR's own equations where they are nobody's
+        NIR's own equations where no framework writes such numbers
 
     Raises
     ------
@@ -166,13 +166,13 @@ def _told(network: ForeignNetwork) -> tuple[str, str]:
     for key, node in network.neurons().items():
         if (evidence := _evidence(node)) is not None:
             return evidence[0], f"node '{key}': {evidence[1]}"
-    return "nir", "its numbers are no framework's that is known here"
+    return "nir", "no known framework writes such numbers"
 
 
 def rockpool_dt(node: Neurons) -> float:
     """Return the dt in seconds that Rockpool wrote into r = tau exp(-dt / tau) / dt.
 
-    It is Rockpool's own default where r is none that a timestep gives.
+    Where no dt gives this r, it is Rockpool's own default.
     """
     assert node.tau is not None
     r, tau = float(node.r.flat[0]), float(node.tau.flat[0])
@@ -185,7 +185,7 @@ def rockpool_dt(node: Neurons) -> float:
 
 
 def _evidence(node: Neurons) -> tuple[str, str] | None:
-    """Return who may have written these neurons, and why; None where nobody's."""
+    """Return the framework that may have written these neurons, and why; None if none did."""
     one_for_all = node.r.ndim == 0
     if node.type == "IF":
         if _near(node.r, 1 / CONVENTIONS["spikingjelly"].dt):

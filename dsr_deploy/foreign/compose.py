@@ -48,7 +48,7 @@ from dsr_deploy.foreign.simulate import evaluate
 from dsr_deploy.hardware.geometry import places
 
 MAX_PATHS: Final = 256
-"""Most ways between populations that lead to one of them."""
+"""Most ways from populations or the input that lead to one population."""
 MAX_LENGTH: Final = 64
 """Most nodes of such a way."""
 MAX_WEIGHTS: Final = 1 << 28

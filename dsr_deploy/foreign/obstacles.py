@@ -1,4 +1,4 @@
-"""What of a foreign network an integer network cannot hold, all of it at once.
+"""Everything in a foreign network that an integer network cannot hold, at once.
 
 An integer population has one leak, thresholds and a bias per channel, a reset by subtraction, and
 at most one spike of each neuron per timestep; populations follow each other without loops.

@@ -165,7 +165,7 @@ def _broadcast(node: Neurons, shape: Shape) -> Neurons:
 
 
 def _as(values: Float64, shape: Shape, label: str) -> Float64:
-    """Return values as (), if there is one, or of ``shape``; ones beside it are no matter."""
+    """Return one value as (), several in ``shape``; dimensions of size 1 do not matter."""
     if values.size == 1:
         return values.reshape(())
     if tuple(n for n in values.shape if n != 1) == tuple(n for n in shape if n != 1):

@@ -217,5 +217,5 @@ def test_numbers_of_no_framework_are_taken_for_those_of_nir() -> None:
     network = graphs.read(graphs.chain((2,), graphs.lif((2,), 0.02, 0.3)))
     assert arithmetic.recognise(network) == (
         arithmetic.named("nir"),
-        "its numbers are no framework's that is known here",
+        "no known framework writes such numbers",
     )
