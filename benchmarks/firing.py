@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,55 +13,28 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from untrained import pictures
+
 from dsr_deploy.engines.torch import FLOAT_EXACT_FIRE, TorchEngine, Train
-from dsr_deploy.hardware.encoding import payload_table
 from dsr_deploy.hardware.event import kernels
 from dsr_deploy.hardware.event.layers import prepare
 from dsr_deploy.hardware.event.worker import Worker
-from dsr_deploy.hardware.network import DECAY_ONE, INPUT, Input, IntegerNetwork, Population
-from dsr_deploy.lowering.fold import fold
-from dsr_deploy.lowering.quantized_network import QuantizedNetwork
+from dsr_deploy.hardware.network import DECAY_ONE, INPUT, IntegerNetwork, Population
 from dsr_deploy.models import dynamics
-from dsr_deploy.models.architectures import topology
-from dsr_deploy.models.network import SpikingNetwork
 from dsr_deploy.models.neuron import Neuron
-from dsr_deploy.training.thresholds import choose_thresholds
 
-IMAGES = Input((3, 32, 32), (0.49, 0.48, 0.45), (0.25, 0.24, 0.26), 1 / 255, 1 / 50)
 STEPS = 12
 """Halvings of the interval in which a population's threshold lies, from 2**-6 to 2**6 times."""
 
 BARE_SAMPLES = 2
 
 
-def pictures(number: int) -> NDArray[np.int8]:
-    """Return payloads of random blobs of 8 x 8 pixels with noise on them, (N, C, H, W)."""
-    rng = np.random.default_rng(0)
-    blobs = rng.integers(20, 236, (number, 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3)
-    pixels = blobs + rng.integers(-20, 20, blobs.shape)
-    table = payload_table(IMAGES)
-    return np.stack([table[c][pixels[:, c]] for c in range(3)], axis=1)
-
-
-@torch.no_grad()
-def untrained(arch: str, timesteps: int, bits: int, kind: str = "if") -> IntegerNetwork:
-    """Return a network of random weights whose thresholds and BatchNorms fit the pictures."""
-    torch.manual_seed(0)
-    neuron = (
-        Neuron("if", timesteps, alpha=0.5, v_threshold_min=1e-3)
-        if kind == "if"
-        else Neuron("lif", timesteps, alpha=0.3, v_threshold_min=1e-3, tau=1.0, dt=0.05)
-    )
-    network = SpikingNetwork(topology(arch, IMAGES.shape, 10), neuron)
-    pixels = torch.from_numpy(pictures(8)).float() * IMAGES.step
-    choose_thresholds(network, pixels)
-    for population in network.members():
-        if population.norm is not None:
-            population.norm.momentum = 1.0  # the running statistics become those of the next batch
-    network.train()(pixels)
-    network.eval()
-    model = QuantizedNetwork(fold(network, IMAGES.step), network.neuron, IMAGES, bits=bits)
-    return model.freeze(arch, network.shapes, tuple("0123456789"))
+def neuron(kind: str, timesteps: int) -> Neuron:
+    """Return the neuron of a network, "if" or "lif"."""
+    if kind == "if":
+        return Neuron("if", timesteps, alpha=0.5, v_threshold_min=1e-3)
+    return Neuron("lif", timesteps, alpha=0.3, v_threshold_min=1e-3, tau=1.0, dt=0.05)
 
 
 @torch.no_grad()

@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from stepping import SpikingjellyNetwork, SteppedNetwork
+from untrained import pictures, untrained
 
 from dsr_deploy.engines.onnx import OnnxEngine
 from dsr_deploy.engines.torch import TorchEngine
@@ -73,7 +74,7 @@ def engines(network: IntegerNetwork, names: list[str]) -> dict[str, Engine]:
 
 def measure(network: IntegerNetwork, samples: int, rounds: int, names: list[str]) -> dict[str, Any]:
     """Time every engine on the same samples; return what was counted and seconds per sample."""
-    payloads = firing.pictures(samples)
+    payloads = pictures(samples)
     running = engines(network, names)
     expected = running["event"](payloads)
     differ = {name: int((run(payloads) != expected).sum()) for name, run in running.items()}
@@ -133,7 +134,7 @@ def main() -> None:
     ]
     results = []
     for arch, timesteps, bits, rate in track(cases, console=Console(stderr=True)):
-        plain = firing.untrained(arch, timesteps, bits, options.neuron)
+        plain = untrained(arch, firing.neuron(options.neuron, timesteps), bits, samples=8)
         network = firing.with_rate(plain, rate)
         found = measure(network, SAMPLES.get(arch, 4), options.rounds, options.engines)
         results.append({"arch": arch, "timesteps": timesteps, "bits": bits, **found})

@@ -177,18 +177,20 @@ def network_bounds(network: IntegerNetwork) -> dict[str, MembraneRange]:
 
     The arrays are of shape (C,), one value per channel.
     """
-    bounds = {}
-    for population in network.populations:
-        low, high = current_range(network, population)
-        bounds[population.name] = membrane_range(
-            low,
-            high,
-            v_fire=population.v_fire,
-            v_threshold=population.v_threshold,
-            decay=population.decay,
-            timesteps=network.timesteps,
-        )
-    return bounds
+    return {p.name: population_bounds(network, p) for p in network.populations}
+
+
+def population_bounds(network: IntegerNetwork, population: Population) -> MembraneRange:
+    """Return what the registers of one population may have to hold, as :func:`network_bounds`."""
+    low, high = current_range(network, population)
+    return membrane_range(
+        low,
+        high,
+        v_fire=population.v_fire,
+        v_threshold=population.v_threshold,
+        decay=population.decay,
+        timesteps=network.timesteps,
+    )
 
 
 def check(network: IntegerNetwork) -> dict[str, MembraneRange]:

@@ -15,8 +15,7 @@ from dsr_deploy.compiled import compiled
 from dsr_deploy.hardware.event.arrays import Events, Neurons, Wiring
 from dsr_deploy.hardware.event.vectors import (
     add_product,
-    add_rows_in_8_bits,
-    add_rows_in_16_bits,
+    add_rows,
     integrate,
     leak_and_integrate,
     lowest_bit,
@@ -174,10 +173,7 @@ def _scatter_spikes(wiring: Any, starts: Any, channels: Any, total: Any) -> None
                     offsets[i] = channels[start + i] * wiring.channel
                 to, by = at, shift
                 for _ in range(rows):
-                    if narrow:
-                        add_rows_in_8_bits(total, to, weight, offsets, number, by, count)
-                    else:
-                        add_rows_in_16_bits(total, to, weight, offsets, number, by, count)
+                    add_rows(total, to, weight, offsets, number, by, count, narrow)
                     to += wiring.target_line
                     by -= wiring.stride * wiring.line
 
@@ -197,9 +193,9 @@ def _scatter_groups(wiring: Any, starts: Any, channels: Any, total: Any) -> None
                 shift = wiring.rows[y, 2] * wiring.line + wiring.columns[x, 2] * wiring.per_group
                 for _ in range(wiring.rows[y, 1]):
                     for column in range(wiring.columns[x, 1]):
-                        add_rows_in_16_bits(
+                        add_rows(
                             total, at + column * wiring.target_pixel, wiring.weight, offsets, 1,
-                            shift + column * wiring.per_group, wiring.per_group,
+                            shift + column * wiring.per_group, wiring.per_group, False,
                         )  # fmt: skip
                     at += wiring.target_line
                     shift -= wiring.stride * wiring.line

@@ -6,13 +6,18 @@ the narrowest accumulator and the narrowest potential that provably hold their v
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr_deploy.hardware.bounds import connection_range, membrane_range, partial_sum_bound
+from dsr_deploy.hardware.bounds import (
+    connection_range,
+    current_range,
+    partial_sum_bound,
+    population_bounds,
+)
 from dsr_deploy.hardware.event.arrays import FILL, Wiring
 from dsr_deploy.hardware.geometry import Geometry, Shape
 from dsr_deploy.hardware.network import (
@@ -126,21 +131,12 @@ def _largest_sum(connections: list[tuple[int, Connection]]) -> int:
 
 def _largest_potential(network: IntegerNetwork, population: Population) -> int:
     """Bound the magnitude of the potential at any moment, and of what arrives at one timestep."""
-    low = high = population.bias.astype(np.int64)
-    for connection in network.incoming(population):
-        payloads = _PAYLOADS if connection.source == INPUT else _SPIKES
-        least, most = connection_range(connection, payloads)
-        low, high = low + least, high + most
-    reached = membrane_range(
-        low,
-        high,
-        v_fire=population.v_fire,
-        v_threshold=population.v_threshold,
-        decay=population.decay,
-        timesteps=network.timesteps,
-    )
+    low, high = _PAYLOADS
+    whole = replace(network, input=replace(network.input, low=low, high=high))
+    reached, arriving = population_bounds(whole, population), current_range(whole, population)
+    largest = max(np.abs(bound).max() for bound in (reached.low, reached.high, *arriving))
     # Twice, so that the sum of a decayed potential and any part of what arrives fits as well.
-    return 2 * int(max(reached.high.max(), -reached.low.min(), high.max(), -low.min()))
+    return 2 * int(largest)
 
 
 def wire(connection: Connection, source: Shape, unit: int) -> Wiring:

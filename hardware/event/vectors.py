@@ -23,26 +23,22 @@ from dsr_deploy.hardware.event.instructions import (
 )
 
 
-def add_rows_in_8_bits(
-    total: Any, at: int, weight: Any, offsets: Any, rows: int, shift: int, count: int
+def add_rows(
+    total: Any, at: int, weight: Any, offsets: Any, rows: int, shift: int, count: int, narrow: bool
 ) -> None:
-    """Add several rows of weights to the sums from ``at`` on, summing them in 8 bits first.
+    """Add several rows of weights to the sums from ``at`` on, summing the rows first.
 
     Parameters
     ----------
     total : int16, int32 or int64, flat
-    weight : int8, flat; the caller proves that no sum of ``rows`` of them leaves 8 bits
+    weight : int8, flat
     offsets : intp, row ``i`` is ``weight[offsets[i] + shift:][:count]``
     rows : number of rows, at least 1
+    narrow : sum in 8 bits, else in 16; the caller proves that no sum of the rows leaves them
     """
-    _add_rows(total, at, weight, offsets, rows, shift, count)
-
-
-def add_rows_in_16_bits(
-    total: Any, at: int, weight: Any, offsets: Any, rows: int, shift: int, count: int
-) -> None:
-    """As :func:`add_rows_in_8_bits`, with sums in 16 bits."""
-    _add_rows(total, at, weight, offsets, rows, shift, count)
+    for row in range(rows):
+        first = offsets[row] + shift
+        total[at : at + count] += weight[first : first + count]
 
 
 def add_product(total: Any, at: int, weight: Any, first: int, payload: int, count: int) -> None:
@@ -99,14 +95,6 @@ def lowest_bit(bits: Any) -> int:
     return (number & -number).bit_length() - 1
 
 
-def _add_rows(
-    total: Any, at: int, weight: Any, offsets: Any, rows: int, shift: int, count: int
-) -> None:
-    for row in range(rows):
-        first = offsets[row] + shift
-        total[at : at + count] += weight[first : first + count]
-
-
 def _advance(
     kept: Any, v: Any, total: Any, arriving: Any, v_fire: Any, v_threshold: Any, bits: Any,
     exponent: int,
@@ -123,26 +111,18 @@ _add_in_8_bits: Final = row_adder(8)
 _add_in_16_bits: Final = row_adder(16)
 
 
-@overload(add_rows_in_8_bits, jit_options={"forceinline": True})  # type: ignore[misc, unused-ignore]
-def _compile_add_rows_in_8_bits(
-    total: Any, at: Any, weight: Any, offsets: Any, rows: Any, shift: Any, count: Any
+@overload(add_rows, jit_options={"forceinline": True})  # type: ignore[misc, unused-ignore]
+def _compile_add_rows(
+    total: Any, at: Any, weight: Any, offsets: Any, rows: Any, shift: Any, count: Any, narrow: Any
 ) -> Callable[..., None]:
     def compiled(
-        total: Any, at: Any, weight: Any, offsets: Any, rows: Any, shift: Any, count: Any
-    ) -> None:
-        _add_in_8_bits(total, at, weight, offsets, rows, shift, count)
-
-    return compiled
-
-
-@overload(add_rows_in_16_bits, jit_options={"forceinline": True})  # type: ignore[misc, unused-ignore]
-def _compile_add_rows_in_16_bits(
-    total: Any, at: Any, weight: Any, offsets: Any, rows: Any, shift: Any, count: Any
-) -> Callable[..., None]:
-    def compiled(
-        total: Any, at: Any, weight: Any, offsets: Any, rows: Any, shift: Any, count: Any
-    ) -> None:
-        _add_in_16_bits(total, at, weight, offsets, rows, shift, count)
+        total: Any, at: Any, weight: Any, offsets: Any, rows: Any, shift: Any, count: Any,
+        narrow: Any,
+    ) -> None:  # fmt: skip
+        if narrow:
+            _add_in_8_bits(total, at, weight, offsets, rows, shift, count)
+        else:
+            _add_in_16_bits(total, at, weight, offsets, rows, shift, count)
 
     return compiled
 

@@ -12,12 +12,9 @@ from dsr_deploy.hardware.event import vectors
 
 
 @njit
-def add_rows(narrow: bool, total: Any, at: int, weight: Any, offsets: Any, rows: int, shift: int,
-             count: int) -> None:  # fmt: skip
-    if narrow:
-        vectors.add_rows_in_8_bits(total, at, weight, offsets, rows, shift, count)
-    else:
-        vectors.add_rows_in_16_bits(total, at, weight, offsets, rows, shift, count)
+def add_rows(total: Any, at: int, weight: Any, offsets: Any, rows: int, shift: int, count: int,
+             narrow: bool) -> None:  # fmt: skip
+    vectors.add_rows(total, at, weight, offsets, rows, shift, count, narrow)
 
 
 @njit
@@ -57,13 +54,13 @@ def test_rows_are_added_element_by_element(narrow: bool, dtype: type, count: int
     before = rng.integers(-900, 900, 300).astype(dtype)
     for rows in (1, 2, 18):
         added = before.copy()
-        add_rows(narrow, added, 50, weight, offsets, rows, 200, count)
+        add_rows(added, 50, weight, offsets, rows, 200, count, narrow)
         expected = before.copy()
         for offset in offsets[:rows]:
             expected[50 : 50 + count] += weight[offset + 200 : offset + 200 + count]
         assert np.array_equal(added, expected)
         plain = before.copy()
-        vectors.add_rows_in_8_bits(plain, 50, weight, offsets, rows, 200, count)
+        vectors.add_rows(plain, 50, weight, offsets, rows, 200, count, narrow)
         assert np.array_equal(plain, expected)
 
 
@@ -89,7 +86,7 @@ def test_products_are_added_element_by_element(dtype: type, payload: int, count:
 def test_sums_as_large_as_their_bits_hold_are_exact(narrow: bool, weight: int, rows: int) -> None:
     total = np.zeros(64, np.int32)
     weights = np.full(64, weight, np.int8)
-    add_rows(narrow, total, 0, weights, np.zeros(rows, np.intp), rows, 0, 64)
+    add_rows(total, 0, weights, np.zeros(rows, np.intp), rows, 0, 64, narrow)
     assert np.array_equal(total, np.full(64, weight * rows))
 
 
