@@ -5,7 +5,7 @@ Their arrays are described in :mod:`dsr_deploy.hardware.event.arrays`.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -24,11 +24,6 @@ from dsr_deploy.hardware.event.vectors import (
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-
-SHORT: Final = 64
-FEW: Final = 4
-"""Fewer spikes than that of a pixel whose rows are short are added one after the other: the
-processor foresees how long a loop of one turn is. 16 channels at 4%: 1.4 times as fast."""
 
 
 @compiled(nogil=True)
@@ -151,8 +146,8 @@ def scatter(
 @njit(nogil=True)  # type: ignore[misc, unused-ignore]
 def _scatter_spikes(wiring: Any, starts: Any, channels: Any, total: Any) -> None:
     """Add the rows of spikes, several of a pixel at a time; without groups."""
-    weight, narrow, most = wiring.weight, wiring.narrow, wiring.chunk
-    offsets = np.empty(most, np.intp)
+    weight, narrow, chunk = wiring.weight, wiring.narrow, wiring.chunk
+    offsets = np.empty(chunk, np.intp)
     pixel = 0
     for y in range(len(wiring.rows)):
         rows = wiring.rows[y, 1]
@@ -166,7 +161,6 @@ def _scatter_spikes(wiring: Any, starts: Any, channels: Any, total: Any) -> None
             count = wiring.columns[x, 1] * wiring.per_group
             at = first_at + wiring.columns[x, 0] * wiring.target_pixel
             shift = first_shift + wiring.columns[x, 2] * wiring.per_group
-            chunk = 1 if count <= SHORT and last - first < FEW else most
             for start in range(first, last, chunk):
                 number = min(last - start, chunk)
                 for i in range(number):
