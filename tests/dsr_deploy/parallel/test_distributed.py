@@ -205,6 +205,7 @@ def test_a_failure_of_one_is_told_by_it_alone(tmp_path: Path) -> None:
     assert (ended.code, ended.errors) == (1, [f"error (process 1): {damaged}: {why}"])
 
 
+@pytest.mark.slow
 def test_a_shared_simulation_writes_the_reports_of_one_process(tmp_path: Path) -> None:
     run = sample_run.write(tmp_path / "run")
     line = ("simulate", "--run", "run", "--samples", "101", "--json")

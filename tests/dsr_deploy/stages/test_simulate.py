@@ -20,8 +20,8 @@ from dsr_deploy.data.samples import FolderSplit, TensorSplit
 from dsr_deploy.data.subset import evenly, take
 from dsr_deploy.engines import lava
 from dsr_deploy.errors import UserError
-from dsr_deploy.hardware import energy as hardware_energy
 from dsr_deploy.hardware import reference
+from dsr_deploy.hardware.energy import estimate
 from dsr_deploy.hardware.energy.constants import load_constants
 from dsr_deploy.hardware.event.simulation import Simulation
 from dsr_deploy.hardware.event.simulator import Simulator
@@ -114,9 +114,9 @@ def test_simulate_estimates_energy_with_every_set_of_constants(run: RunDirectory
     for (name, kind), total in totals.items():
         constants = load_constants(name)
         if kind == "spiking":
-            estimated = hardware_energy.estimate(counted, network, constants)
+            estimated = estimate.estimate(counted, network, constants)
         else:
-            estimated = hardware_energy.estimate_ann(network, constants)
+            estimated = estimate.estimate_ann(network, constants)
         assert total == estimated.energy.total
     assert len({name for name, _ in totals}) >= 2
 

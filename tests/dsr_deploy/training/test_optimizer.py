@@ -148,6 +148,7 @@ def learned(network: IntegerNetwork, payloads: Tensor, labels: Tensor) -> float:
     return float(np.mean(found == labels.numpy()))
 
 
+@pytest.mark.slow
 def test_fine_tuning_improves_a_network_of_2_bits(trained: RunDirectory) -> None:
     """On what it learns from: that it steps, and in the right direction."""
     about = load_trained(trained)
